@@ -1,6 +1,6 @@
 """Configuration of ICL-MoE."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -35,7 +35,7 @@ class ICLMoEConfig(PreTrainedConfig):
     """
 
     model_type = "icl_moe"
-    keys_to_ignore_at_inference = ("representation_logits", "expert_features", "hidden_states")
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["representation_logits", "expert_features", "hidden_states"]
 
     num_channels: int = 3
     image_size: int = 32

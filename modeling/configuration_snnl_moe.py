@@ -1,5 +1,7 @@
 """Configuration of SNNL-MoE."""
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -25,7 +27,7 @@ class SNNLMoEConfig(PreTrainedConfig):
     """
 
     model_type = "snnl_moe"
-    keys_to_ignore_at_inference = ("hidden_states",)
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["hidden_states"]
 
     num_channels: int = 3
     image_size: int = 32

@@ -3,6 +3,7 @@
 Shape letters: B batch, E experts, D features, C classes, H and W height and width.
 """
 
+import itertools
 import math
 
 import torch
@@ -45,7 +46,7 @@ def residual_stage(in_channels: int, out_channels: int, depth: int, stride: int)
 def shallow_projection(widths: list[int]) -> nn.Sequential:
     """Strided convolutions that bring a map of width `widths[0]` to width `widths[-1]`, halving it at each step."""
     layers: list[nn.Module] = []
-    for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+    for narrow, wide in itertools.pairwise(widths):
         layers += [conv_norm(narrow, wide, stride=2), nn.ReLU()]
     return nn.Sequential(*layers)
 

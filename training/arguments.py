@@ -1,0 +1,48 @@
+"""Arguments of `LongTailTrainer`."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class LongTailTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` with the defaults of ICL-MoE's CIFAR protocol, and what that protocol adds.
+
+    All other arguments keep their meaning. `optim="sgd"` is SGD with momentum and weight decay on every parameter.
+    """
+
+    # defaults that differ
+    num_train_epochs: float = field(default=200, metadata={"help": "Passes over the training images."})
+    per_device_train_batch_size: int = field(default=128, metadata={"help": "Images per device and step."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per device and evaluation step."})
+    optim: str = field(default="sgd", metadata={"help": "Optimizer; any name that transformers knows."})
+    learning_rate: float = field(default=0.15, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=5e-4, metadata={"help": "Weight decay."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning rate schedule."})
+    warmup_steps: float = field(default=0.025, metadata={"help": "Warm-up steps, or their share if below 1."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient clipping; 0 for none."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches come whole."})
+    # what the protocol adds
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
+    last_stage_learning_rate: float = field(
+        default=0.1, metadata={"help": "First learning rate of the objective's last stage, if it has one."}
+    )
+    crop_padding: int = field(default=4, metadata={"help": "Random crop after this much zero padding; 0 for none."})
+    horizontal_flip: bool = field(default=True, metadata={"help": "Flip every other image, at random."})
+    auto_augment: bool = field(default=True, metadata={"help": "AutoAugment's CIFAR-10 policy."})
+    cutout_size: int = field(default=16, metadata={"help": "Side of Cutout's square in pixels; 0 for none."})
+    mixup_alpha: float = field(default=0.0, metadata={"help": "Mixup draws its weight from Beta(alpha, alpha)."})
+    on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.remove_unused_columns:
+            raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
+        if self.mixup_alpha < 0:
+            raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
+        if self.on_bad_image not in ("error", "skip"):
+            raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')

@@ -1,0 +1,229 @@
+"""The command `tailmoe`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tailmoe.training.errors import BadInputError
+
+EXIT_BAD_INPUT = 2
+
+DESCRIPTION = """\
+Long-tailed image classification with mixtures of experts.
+
+  tailmoe train quickstart                 train ICL-MoE and plain cross-entropy on images that ship with it
+  tailmoe evaluate runs/quickstart         metrics of a trained model on its test images
+  tailmoe predict runs/quickstart a.png    labels, probabilities and each expert's view
+  tailmoe study quickstart --seeds 0..2    many seeds: mean and standard deviation
+
+`tailmoe COMMAND --help` explains each command.
+"""
+
+TRAIN = """\
+Train a recipe into a run: a folder with weights, configuration, code, card, results and figures.
+
+RECIPE is the name of a recipe that ships with the project ({recipes}) or a YAML file. Any key of it can be
+changed with --set, as section.key=value:
+
+  tailmoe train quickstart --set training.num_train_epochs=4
+  tailmoe train quickstart --set model.num_experts=2 --set objective.contrast_weight=0.5
+  tailmoe train quickstart --set data.name=PATH/TO/IMAGES
+
+The data may be `fashion_mnist_lt` (ships with the project), `cifar10`, `cifar100`, `mnist`, `fashion_mnist` (from
+the folder named by TAILMOE_DATA_DIR, else from the Hub), a folder of images (train/<class>/<image>), Parquet files,
+or the id of any data set on the Hub.
+
+Ctrl-C saves a checkpoint and stops; --resume continues, also after a crash, and ends where it would have ended.
+"""
+
+EVALUATE = """\
+Measure a trained model: accuracy overall and balanced, of many-, medium- and few-shot classes, per expert, and its
+calibration error. Shot groups are those of the images the model was trained on.
+
+  tailmoe evaluate runs/quickstart
+  tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
+"""
+
+PREDICT = """\
+Name what is in images: the most probable labels, and what each expert and the gate made of them.
+
+  tailmoe predict runs/quickstart shoe.png shirt.png
+  tailmoe predict runs/quickstart *.png --json predictions.json
+"""
+
+STUDY = """\
+Train a recipe once per seed and summarise: mean and standard deviation of every metric, of the model and of its
+baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one resumes: repeat the command.
+
+  tailmoe study quickstart --seeds 0..2
+  tailmoe study quickstart --seeds 0,5,7 --json hub_cards/results/quickstart.json
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; the exit status is 0, 2 for bad input, 1 for failed training, 128 + n for a signal."""
+    args = _parser().parse_args(argv)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for library in ("httpx", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    try:
+        return args.command(args)
+    except BadInputError as error:
+        return _fail(error, EXIT_BAD_INPUT)
+
+
+def _fail(error: Exception, status: int) -> int:
+    sys.stderr.write(f"tailmoe: {error}\n")
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("tailmoe", description=DESCRIPTION, formatter_class=_HelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = _add(commands, "train", _train, "train a recipe", TRAIN.format(recipes=", ".join(_shipped_recipes())))
+    train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
+    _add_recipe_options(train)
+    train.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
+    train.add_argument("--resume", action="store_true", help="continue the interrupted run in the folder")
+    train.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder and start anew")
+
+    evaluate = _add(commands, "evaluate", _evaluate, "measure a trained model", EVALUATE)
+    evaluate.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    evaluate.add_argument("--data", metavar="NAME|DIR|HUB_ID", help="data set (default: the one of the run)")
+    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="default test")
+    evaluate.add_argument("--image-column", help="column of the images, when several could be meant")
+    evaluate.add_argument("--label-column", help="column of the labels, when several could be meant")
+    evaluate.add_argument("--on-bad-image", default="error", choices=("error", "skip"), help="default error")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all metrics, with those of each class")
+
+    predict = _add(commands, "predict", _predict, "name what is in images", PREDICT)
+    predict.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
+    predict.add_argument("--top-k", type=int, default=3, help="labels shown (default 3)")
+    predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
+
+    study = _add(commands, "study", _study, "train many seeds and summarise", STUDY)
+    study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
+    _add_recipe_options(study)
+    study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
+    study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")
+    return parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=110)
+
+
+def _add(commands, name: str, command: Callable, summary: str, description: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=description, formatter_class=_HelpFormatter)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change a key of the recipe"
+    )
+    parser.add_argument("--output-dir", type=Path, help="folder written to (default runs/RECIPE)")
+
+
+def _shipped_recipes() -> list[str]:
+    # without importing the recipes' module: --help must not wait for torch
+    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.yaml"))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        if ".." in text:
+            first, last = (int(part) for part in text.split(".."))
+            seeds = list(range(first, last + 1))
+        else:
+            seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"seeds must look like 0..4 or 0,3,7, got {text}")
+    return seeds
+
+
+def _train(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards import results_table
+    from tailmoe.training.recipe import load_recipe
+    from tailmoe.training.run import Interrupted, train_recipe
+    from tailmoe.training.trainer import NonFiniteLossError
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    output_dir = args.output_dir or Path("runs") / recipe.name
+    try:
+        results = train_recipe(recipe, output_dir, args.seed, args.resume, args.overwrite)
+    except Interrupted as stop:
+        sys.stderr.write(f"tailmoe: interrupted; a checkpoint was saved. Continue with --resume in {output_dir}.\n")
+        return 128 + stop.received
+    except NonFiniteLossError as error:
+        return _fail(error, 1)
+    sys.stdout.write(f"\n{results_table(results)}\n\nThe run is in {output_dir}: README.md is its card.\n")
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from tailmoe.training.evaluation import data_of_run, evaluate_model
+    from tailmoe.training.terminal import metrics_lines
+
+    data = data_of_run(args.model) if args.data is None else {"name": args.data}
+    for column in ("image_column", "label_column"):
+        if getattr(args, column) is not None:
+            data[column] = getattr(args, column)
+    metrics = evaluate_model(args.model, data, args.split, args.on_bad_image)
+    sys.stdout.write("\n".join(metrics_lines(metrics)) + "\n")
+    _write_json(args.json, metrics)
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from tailmoe.training.evaluation import load_model, predict_images
+    from tailmoe.training.terminal import prediction_lines
+
+    if args.top_k < 1:
+        raise BadInputError(f"`--top-k` must be at least 1, got {args.top_k}.")
+    model, processor = load_model(args.model)
+    predictions = predict_images(model, processor, args.images, args.top_k)
+    for prediction in predictions:
+        sys.stdout.write("\n".join(prediction_lines(prediction)) + "\n")
+    _write_json(args.json, predictions)
+    return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards import results_table
+    from tailmoe.training.recipe import load_recipe
+    from tailmoe.training.run import Interrupted
+    from tailmoe.training.study import run_study
+
+    recipe = load_recipe(args.recipe, args.overrides)
+    output_dir = args.output_dir or Path("runs") / f"{recipe.name}-study"
+    try:
+        study = run_study(recipe, args.seeds, output_dir, " ".join(["tailmoe", *sys.argv[1:]]))
+    except Interrupted as stop:
+        sys.stderr.write("tailmoe: interrupted; repeat the command to continue.\n")
+        return 128 + stop.received
+    sys.stdout.write(f"\n{results_table(study)}\n")
+    _write_json(args.json, study)
+    return 0
+
+
+def _write_json(path: Path | None, content: object) -> None:
+    import json
+
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Running a trained model: over a whole split, and over single images."""
+
+import json
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    PreTrainedModel,
+)
+
+import tailmoe.modeling  # noqa: F401 (registers our models)
+from tailmoe.training.data import DecodedImages, load_long_tailed
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.metrics import (
+    classification_metrics,
+    expert_specialization_entropy,
+    gate_load_balance,
+    pairwise_embedding_similarity,
+)
+
+
+def normalize(images: Tensor, processor: BaseImageProcessor) -> Tensor:
+    """uint8 images (B, C, H, W) to floats as the image processor scales and normalises them."""
+    mean = torch.tensor(processor.image_mean, device=images.device)[:, None, None]
+    std = torch.tensor(processor.image_std, device=images.device)[:, None, None]
+    return (images * processor.rescale_factor - mean) / std
+
+
+def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """A model in evaluation mode and its image processor, from a run's folder or a Hub id.
+
+    Raises:
+        BadInputError: If there is no image classification model of that name.
+    """
+    path = Path(model)
+    if path.exists() and not (path / "config.json").is_file():
+        raise BadInputError(f"`{model}` is not a model: it holds no config.json. Give a run's folder or a Hub id.")
+    try:
+        loaded = AutoModelForImageClassification.from_pretrained(model)
+        processor = AutoImageProcessor.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInputError(f"`{model}` cannot be loaded as an image classification model: {reason}") from None
+    return loaded.eval(), processor
+
+
+@torch.inference_mode()
+def predict_pixels(
+    model: PreTrainedModel, pixel_values: Tensor, processor: BaseImageProcessor, batch_size: int = 256
+) -> dict[str, Tensor]:
+    """The model's outputs on decoded images (N, C, H, W), uint8: `logits`, and `expert_logits`, `gate_probs` if any."""
+    model.eval()
+    outputs = defaultdict(list)
+    for batch in tqdm(pixel_values.split(batch_size), desc="Evaluating", unit="batch", leave=False):
+        output = model(pixel_values=normalize(batch.to(model.device), processor))
+        for name in ("logits", "expert_logits", "gate_probs"):
+            if output.get(name) is not None:
+                outputs[name].append(output[name].float().cpu())
+    return {name: torch.cat(parts) for name, parts in outputs.items()}
+
+
+def evaluate_images(
+    model: PreTrainedModel, processor: BaseImageProcessor, images: DecodedImages, class_counts: list[int] | None
+) -> dict:
+    """All metrics of the model on a split, with those of its experts and its gate, as `results.json` has them."""
+    outputs = predict_pixels(model, images.pixel_values, processor)
+    metrics = classification_metrics(outputs["logits"], images.labels, class_counts, outputs.get("expert_logits"))
+    if "gate_probs" in outputs:
+        similarity, matrix = pairwise_embedding_similarity(model.expert_hidden.weight.detach().cpu())
+        metrics |= {
+            "expert_specialization_entropy": expert_specialization_entropy(outputs["gate_probs"]),
+            "gate_load_balance": gate_load_balance(outputs["gate_probs"]),
+            "pairwise_embedding_similarity": similarity,
+            "expert_similarity_matrix": np.asarray(matrix).tolist(),
+        }
+    return metrics
+
+
+def evaluate_model(model_name: str, data: dict, split: str = "test", on_bad_image: str = "error") -> dict:
+    """Metrics of a saved model on a data set.
+
+    Args:
+        model_name: A run's folder or a Hub id.
+        data: Arguments of `load_long_tailed`.
+        split: `"train"` or `"test"`.
+        on_bad_image: `"error"` or `"skip"`.
+
+    Raises:
+        BadInputError: If the model or the data cannot be read, or the data has a class the model does not know.
+    """
+    model, processor = load_model(model_name)
+    dataset = load_long_tailed(**data)[split]
+    known = {name: int(index) for name, index in model.config.label2id.items()}
+    names = dataset.features["label"].names
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise BadInputError(
+            f"Class `{unknown[0]}` of the data is unknown to `{model_name}`, whose classes are "
+            f"{', '.join(list(known)[:10])}{', ...' if len(known) > 10 else ''}."
+        )
+    images = DecodedImages.from_dataset(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
+    images.labels = torch.tensor([known[name] for name in names])[images.labels]
+    return evaluate_images(model, processor, images, getattr(model.config, "class_counts", None))
+
+
+def data_of_run(run: str) -> dict:
+    """The `data` section of the recipe that a run was trained with.
+
+    Raises:
+        BadInputError: If `run` is not the folder of a run.
+    """
+    try:
+        return json.loads((Path(run) / "results.json").read_text())["recipe"]["data"]
+    except (OSError, ValueError, KeyError):
+        raise BadInputError(f"`{run}` has no results.json that names its data: give --data.") from None
+
+
+def open_image(path: str) -> Image.Image:
+    """The image of a file, upright.
+
+    Raises:
+        BadInputError: If the file is not there, not an image, truncated, or too large to decode safely.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path)
+            image.load()
+    except FileNotFoundError:
+        raise BadInputError(f"There is no image `{path}`.") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInputError(f"`{path}` cannot be read as an image: {error}") from None
+    return ImageOps.exif_transpose(image)
+
+
+@torch.inference_mode()
+def predict_images(model: PreTrainedModel, processor: BaseImageProcessor, paths: list[str], top_k: int) -> list[dict]:
+    """Labels, probabilities and each expert's view of image files.
+
+    Returns:
+        For each path a dict: `path`; `labels`, the `top_k` most probable as dicts of `label`, `probability` and
+        `training_images` (None if unknown); `experts`, a list with the same for each expert; `gate_probs`, a list of
+        K weights, or None.
+    """
+    predictions = []
+    for path in tqdm(paths, desc="Predicting", unit="image", disable=len(paths) < 10):
+        inputs = processor(open_image(path), return_tensors="pt").to(model.device)
+        output = model(**inputs)
+        experts = output.get("expert_logits")
+        gate = output.get("gate_probs")
+        predictions.append(
+            {
+                "path": path,
+                "labels": _top_labels(model, output.logits[0], top_k),
+                "experts": [] if experts is None else [_top_labels(model, logits, top_k) for logits in experts[0]],
+                "gate_probs": None if gate is None else gate[0].tolist(),
+            }
+        )
+    return predictions
+
+
+def _top_labels(model: PreTrainedModel, logits: Tensor, top_k: int) -> list[dict]:
+    probabilities, classes = logits.float().softmax(dim=-1).topk(min(top_k, len(logits)))
+    counts = getattr(model.config, "class_counts", None)
+    return [
+        {
+            "label": model.config.id2label[index],
+            "probability": probability,
+            "training_images": None if counts is None else counts[index],
+        }
+        for probability, index in zip(probabilities.tolist(), classes.tolist(), strict=True)
+    ]

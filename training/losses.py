@@ -1,0 +1,197 @@
+"""The losses of ICL-MoE and SNNL-MoE: pure functions of tensors, each a scalar.
+
+Shape letters: B batch, M experts, C classes, D features, k hard negatives.
+Every loss is computed in float32 or wider, also under autocast.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _check_shape(name: str, tensor: Tensor, shape: str) -> None:
+    if tensor.dim() != len(shape.split(",")):
+        raise ValueError(f"`{name}` must have shape ({shape}), got {tuple(tensor.shape)}.")
+
+
+def _check_labels(labels: Tensor, batch_size: int) -> None:
+    if labels.shape != (batch_size,):
+        raise ValueError(f"`labels` must have shape (B,) = ({batch_size},), got {tuple(labels.shape)}.")
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def adaptive_diversity_loss(expert_features: Tensor) -> Tensor:
+    """Sum of the cosine similarities of every ordered pair of experts, averaged over the batch.
+
+    Minimised, it pushes the experts' features apart (ICL-MoE, L_AD). From one sum: for unit vectors u_m,
+    `sum_{m != m'} u_m.u_m' = |sum_m u_m|^2 - sum_m |u_m|^2`.
+
+    Args:
+        expert_features: (B, M, D).
+
+    Returns:
+        Scalar in [-M, M (M - 1)]; 0 for a single expert.
+
+    Raises:
+        ValueError: If `expert_features` is not three-dimensional.
+    """
+    _check_shape("expert_features", expert_features, "B, M, D")
+    directions = F.normalize(_wide(expert_features), dim=-1)
+    return (directions.sum(dim=1).square().sum(dim=-1) - directions.square().sum(dim=(1, 2))).mean()
+
+
+def confusion_contrastive_loss(
+    features: Tensor, labels: Tensor, prototypes: Tensor, hard_negatives: Tensor, temperature: float = 0.07
+) -> Tensor:
+    """Cross-entropy that tells a feature's own class prototype from those of the classes it is confused with.
+
+    ICL-MoE, L_CCL, for one expert: `-log(exp(h.p_c/t) / (exp(h.p_c/t) + sum_{c' in N(c)} exp(h.p_c'/t)))`, with
+    features and prototypes normalised to length 1. Averaged over the batch.
+
+    Args:
+        features: (B, D), of single samples or of class means.
+        labels: (B,), class of each feature.
+        prototypes: (C, D), running mean feature of each class.
+        hard_negatives: (C, k), for each class the classes it is most confused with, never itself.
+        temperature: Divides the similarities; above 0.
+
+    Raises:
+        ValueError: If a shape or the temperature is wrong.
+    """
+    _check_shape("features", features, "B, D")
+    _check_labels(labels, len(features))
+    _check_shape("prototypes", prototypes, "C, D")
+    _check_shape("hard_negatives", hard_negatives, "C, k")
+    _check_temperature(temperature)
+    similarity = F.normalize(_wide(features), dim=-1) @ F.normalize(_wide(prototypes), dim=-1).T / temperature
+    candidates = torch.cat([labels[:, None], hard_negatives[labels]], dim=1)  # (B, 1 + k), the true class first
+    return F.cross_entropy(similarity.gather(1, candidates), torch.zeros_like(labels))
+
+
+def competition_loss(expert_losses: Tensor, eps: float = 1e-8) -> Tensor:
+    """The experts' losses as resistors in parallel: `(sum_m 1 / (L_m + eps))^-1`.
+
+    ICL-MoE, L_parallel. The better expert receives the larger gradient:
+    `dL/dL_m = (sum_j 1/(L_j + eps))^-2 (L_m + eps)^-2`.
+
+    Args:
+        expert_losses: (M,), one mean loss per expert, or (B, M), one per sample, then averaged; not negative.
+        eps: Keeps an expert without loss from dividing by zero; above 0.
+
+    Raises:
+        ValueError: If `expert_losses` has another number of dimensions, or `eps` is not above 0.
+    """
+    if expert_losses.dim() not in (1, 2):
+        raise ValueError(f"`expert_losses` must have shape (M,) or (B, M), got {tuple(expert_losses.shape)}.")
+    if eps <= 0:
+        raise ValueError(f"`eps` must be above 0, got {eps}.")
+    # in log space: 1/L of 1e8 and more would overflow when squared in the gradient
+    return torch.logsumexp(-(_wide(expert_losses) + eps).log(), dim=-1).neg().exp().mean()
+
+
+def collaboration_loss(expert_logits: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence over the pairs of experts, so that they teach each other.
+
+    ICL-MoE, L_distill = `2 / (M (M - 1)) sum_{m < m'} KL(softmax z^m || softmax z^m')`, averaged over the batch.
+
+    Args:
+        expert_logits: (B, M, C).
+
+    Returns:
+        Scalar, at least 0; 0 for a single expert.
+
+    Raises:
+        ValueError: If `expert_logits` is not three-dimensional.
+    """
+    _check_shape("expert_logits", expert_logits, "B, M, C")
+    num_experts = expert_logits.shape[1]
+    log_probs = F.log_softmax(_wide(expert_logits), dim=-1)
+    # mean_cross[m, n] = E_m[log p_n], so that KL(m || n) = mean_cross[m, m] - mean_cross[m, n]
+    mean_cross = torch.einsum("bmc,bnc->mn", log_probs.exp(), log_probs) / len(expert_logits)
+    divergence = mean_cross.diagonal()[:, None] - mean_cross
+    return divergence.triu(diagonal=1).sum() * (2 / max(num_experts * (num_experts - 1), 1))
+
+
+def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts: Tensor) -> Tensor:
+    """Cross-entropy of `logits + log(class_counts)`: the training prior is in the loss, not in the logits.
+
+    Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, eq. 4. With equal counts it
+    is the plain cross-entropy.
+
+    Args:
+        logits: (..., C).
+        labels: (...), class ids.
+        class_counts: (C,), training images of each class, above 0.
+
+    Raises:
+        ValueError: If shapes do not fit, or a class has no training image.
+    """
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"`labels` must have shape {tuple(logits.shape[:-1])}, got {tuple(labels.shape)}.")
+    if class_counts.shape != logits.shape[-1:]:
+        raise ValueError(
+            f"`class_counts` must have shape {tuple(logits.shape[-1:])}, got {tuple(class_counts.shape)}."
+        )
+    adjusted = _wide(logits) + _wide(class_counts).log()
+    return F.cross_entropy(adjusted.flatten(0, -2), labels.flatten())
+
+
+def soft_nearest_neighbor_loss(
+    features: Tensor,
+    labels: Tensor,
+    temperature: float | Tensor,
+    distance: Literal["cosine", "euclidean"] = "cosine",
+) -> Tensor:
+    """How entangled the classes are: minus the log-probability that a sample's soft neighbour is of its class.
+
+    Frosst et al., "Analyzing and Improving Representations with the Soft Nearest Neighbor Loss", ICML 2019, eq. 1, as
+    SNNL-MoE uses it: `-1/B' sum_i log(sum_{j != i, y_j = y_i} e^{-d_ij/T} / sum_{k != i} e^{-d_ik/T})` over the B'
+    samples that have another one of their class in the batch.
+
+    Args:
+        features: (B, ...), flattened to vectors.
+        labels: (B,).
+        temperature: T, above 0; a tensor receives its gradient.
+        distance: `"cosine"` (1 - cosine similarity) or `"euclidean"` (squared).
+
+    Returns:
+        Scalar; exactly 0, with zero gradient, when no sample has another one of its class.
+
+    Raises:
+        ValueError: If a shape, the distance or the temperature is wrong.
+    """
+    if features.dim() < 2:
+        raise ValueError(f"`features` must have shape (B, ...), got {tuple(features.shape)}.")
+    _check_labels(labels, len(features))
+    _check_temperature(temperature)
+    similarity = -_pairwise_distance(_wide(features.flatten(1)), distance) / temperature  # (B, B)
+    itself = torch.eye(len(features), dtype=torch.bool, device=features.device)
+    positive = (labels[:, None] == labels[None, :]) & ~itself
+    anchor = positive.any(dim=1)
+    # rows without a positive would give inf - inf: their lanes get a finite stand-in and weigh nothing
+    minus_infinity = float("-inf")
+    neighbours = similarity.masked_fill(itself & anchor[:, None], minus_infinity)
+    same_class = similarity.masked_fill(~positive & anchor[:, None], minus_infinity)
+    log_probability = torch.logsumexp(same_class, dim=1) - torch.logsumexp(neighbours, dim=1)
+    return -(log_probability * anchor).sum() / anchor.sum().clamp(min=1)
+
+
+def _pairwise_distance(features: Tensor, distance: str) -> Tensor:
+    # (B, D) -> (B, B)
+    if distance == "cosine":
+        directions = F.normalize(features, dim=1)
+        return 1 - directions @ directions.T
+    if distance == "euclidean":
+        squared = features.square().sum(dim=1)
+        return (squared[:, None] + squared[None, :] - 2 * features @ features.T).clamp(min=0)
+    raise ValueError(f'`distance` must be "cosine" or "euclidean", got "{distance}".')
+
+
+def _check_temperature(temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor) and temperature <= 0:
+        raise ValueError(f"`temperature` must be above 0, got {temperature}.")

@@ -1,0 +1,275 @@
+"""Objectives: modules that turn a model's outputs into named, weighted loss terms and hold the state they need.
+
+`forward` gives the terms, `observe` updates the state; the Trainer calls one, then the other, at every training step.
+Buffers (prototypes, confusion) and parameters (a learned temperature) are saved in every checkpoint.
+"""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import reduce
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from tailmoe.modeling import ICLMoEImageClassifierOutput, SNNLMoEImageClassifierOutput
+from tailmoe.training.losses import (
+    adaptive_diversity_loss,
+    balanced_softmax_loss,
+    collaboration_loss,
+    competition_loss,
+    confusion_contrastive_loss,
+    soft_nearest_neighbor_loss,
+)
+
+
+def _check_model_type(objective: nn.Module, config: PreTrainedConfig, model_type: str) -> None:
+    if config.model_type != model_type:
+        raise ValueError(f"`{type(objective).__name__}` trains models of type {model_type}, got {config.model_type}.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value}.")
+
+
+def _check_share(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
+
+
+def _check_not_negative(**values: float) -> None:
+    for name, value in values.items():
+        if value < 0:
+            raise ValueError(f"`{name}` must be at least 0, got {value}.")
+
+
+class ICLObjective(nn.Module):
+    """Independent and collaborative learning: the whole loss of ICL-MoE (Chen et al., IJCAI 2025).
+
+    `competition` and `collaboration` act on the logits that shape the features, `diversity` and `contrast` on the
+    features, `balance` on the balanced heads alone. Times are shares of the run done.
+
+    Args:
+        config: Configuration of the model; its `class_counts` must be known.
+        diversity_until: The diversity term acts before this progress (paper: 30 of 200 epochs).
+        contrast_from: The contrastive term acts from this progress on (paper: 120 of 200 epochs).
+        balanced_heads: `"last"` trains the balanced heads alone, on frozen features, from `balance_from` on, as the
+            authors' code does; `"along"` trains them on detached features during the whole run.
+        balance_from: Start of the last stage (paper: the last tenth); ignored with `"along"`.
+        competition: Whether experts compete for each `"sample"` or for the mean of the `"batch"`.
+        contrast_anchor: Whether each `"sample"`'s feature is drawn to its prototype, or the `"class_mean"` of the batch.
+        num_hard_negatives: Classes contrasted with the true one; at most all others.
+        temperature: Of the contrastive term, above 0.
+        ema_decay: Share kept of prototypes and confusion when their class appears in a batch.
+        diversity_weight, contrast_weight, collaboration_weight: Factors of the terms, at least 0.
+    """
+
+    uses_hidden_states = False
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        diversity_until: float = 0.15,
+        contrast_from: float = 0.6,
+        balanced_heads: Literal["last", "along"] = "last",
+        balance_from: float = 0.9,
+        competition: Literal["sample", "batch"] = "sample",
+        contrast_anchor: Literal["sample", "class_mean"] = "sample",
+        num_hard_negatives: int = 7,
+        temperature: float = 0.07,
+        ema_decay: float = 0.9,
+        diversity_weight: float = 1.0,
+        contrast_weight: float = 1.0,
+        collaboration_weight: float = 1.0,
+    ):
+        super().__init__()
+        _check_model_type(self, config, "icl_moe")
+        if config.class_counts is None:
+            raise ValueError("`config.class_counts` must give the training images of each class, got None.")
+        _check_share(
+            diversity_until=diversity_until,
+            contrast_from=contrast_from,
+            balance_from=balance_from,
+            ema_decay=ema_decay,
+        )
+        _check_choice("balanced_heads", balanced_heads, ("last", "along"))
+        _check_choice("competition", competition, ("sample", "batch"))
+        _check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
+        _check_not_negative(
+            diversity_weight=diversity_weight,
+            contrast_weight=contrast_weight,
+            collaboration_weight=collaboration_weight,
+        )
+        if num_hard_negatives < 1 or temperature <= 0:
+            raise ValueError(
+                "`num_hard_negatives` must be at least 1 and `temperature` above 0, "
+                f"got {num_hard_negatives} and {temperature}."
+            )
+        self.diversity_until, self.contrast_from, self.balance_from = diversity_until, contrast_from, balance_from
+        self.balanced_heads = balanced_heads if config.balanced_heads else None
+        self.competition, self.contrast_anchor = competition, contrast_anchor
+        self.num_hard_negatives = min(num_hard_negatives, config.num_labels - 1)
+        self.temperature, self.ema_decay = temperature, ema_decay
+        self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
+        self.collaboration_weight = collaboration_weight
+        classes, experts, features = config.num_labels, config.num_experts, config.hidden_sizes[-1]
+        self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
+        self.register_buffer("prototypes", torch.zeros(experts, classes, features))
+        self.register_buffer("confusion", torch.zeros(experts, classes, classes))
+        self.register_buffer("observed", torch.zeros(classes, dtype=torch.bool))
+
+    def last_stage_from(self) -> float:
+        """Progress from which only the balanced heads train; 1 when there is no such stage."""
+        return self.balance_from if self.balanced_heads == "last" else 1.0
+
+    def forward(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """Weighted loss terms by name; the total loss is their sum.
+
+        Args:
+            outputs: Of the model, for B images.
+            labels: (B,).
+            progress: Share of the run done, in [0, 1].
+        """
+        if progress >= self.last_stage_from():
+            return {"balance": self._balance(outputs, labels)}
+        terms = {"competition": self._compete(outputs.representation_logits, labels)}
+        if self.collaboration_weight:
+            terms["collaboration"] = self.collaboration_weight * collaboration_loss(outputs.representation_logits)
+        if self.diversity_weight and progress < self.diversity_until:
+            terms["diversity"] = self.diversity_weight * adaptive_diversity_loss(outputs.expert_features)
+        if self.contrast_weight and progress >= self.contrast_from:
+            terms["contrast"] = self.contrast_weight * self._contrast(outputs.expert_features, labels)
+        if self.balanced_heads == "along":
+            terms["balance"] = self._balance(outputs, labels)
+        return terms
+
+    @torch.no_grad()
+    def observe(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
+        """Move prototypes and confusion of the classes in this batch, of all processes, towards the batch's mean."""
+        members = F.one_hot(labels, self.observed.numel()).to(self.prototypes)  # (B, C)
+        probs = outputs.representation_logits.to(self.prototypes).softmax(dim=-1)  # (B, M, C)
+        features = outputs.expert_features.to(self.prototypes)  # (B, M, D)
+        images = reduce(members.sum(dim=0), reduction="sum")  # (C,)
+        feature_sum = reduce(torch.einsum("bc,bmd->mcd", members, features), reduction="sum")
+        prob_sum = reduce(torch.einsum("bc,bmk->mck", members, probs), reduction="sum")
+        present = images > 0
+        # a class seen for the first time takes the batch's mean, not a mixture with zeros
+        kept = torch.where(self.observed, self.ema_decay, 0.0)
+        kept = torch.where(present, kept, 1.0)[:, None]  # (C, 1)
+        share = images.clamp(min=1)[:, None]
+        self.prototypes.copy_(kept * self.prototypes + (1 - kept) * feature_sum / share)
+        self.confusion.copy_(kept * self.confusion + (1 - kept) * prob_sum / share)
+        self.observed.logical_or_(present)
+
+    def hard_negatives(self) -> Tensor:
+        """(M, C, k): for each expert and class, the other classes it gives the most probability to.
+
+        The confusion matrix holds mean probabilities and not counts of mistakes, so that a class with few images, or
+        without a mistake so far, still has an order among the others.
+        """
+        others = self.confusion.clone()
+        others.diagonal(dim1=1, dim2=2).fill_(-1)
+        return others.topk(self.num_hard_negatives, dim=-1).indices
+
+    def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # (B, M, C) -> scalar
+        expert_labels = labels[:, None].expand(logits.shape[:2])
+        losses = F.cross_entropy(logits.float().movedim(-1, 1), expert_labels, reduction="none")  # (B, M)
+        return competition_loss(losses if self.competition == "sample" else losses.mean(dim=0))
+
+    def _contrast(self, expert_features: Tensor, labels: Tensor) -> Tensor:
+        # (B, M, D) -> scalar, summed over the experts
+        if self.contrast_anchor == "class_mean":
+            labels, inverse, images = labels.unique(return_inverse=True, return_counts=True)
+            sums = expert_features.new_zeros(len(labels), *expert_features.shape[1:])
+            expert_features = sums.index_add(0, inverse, expert_features) / images[:, None, None]
+        negatives = self.hard_negatives()
+        return torch.stack(
+            [
+                confusion_contrastive_loss(
+                    expert_features[:, m], labels, self.prototypes[m], negatives[m], self.temperature
+                )
+                for m in range(expert_features.shape[1])
+            ]
+        ).sum()
+
+    def _balance(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> Tensor:
+        expert_labels = labels[:, None].expand(outputs.expert_logits.shape[:2])
+        return balanced_softmax_loss(outputs.expert_logits, expert_labels, self.class_counts)
+
+
+class SNNLObjective(nn.Module):
+    """Negative log-likelihood of the mixture, plus the soft nearest neighbour loss of every hidden layer.
+
+    `L = NLL + snnl_weight * sum_layers SNNL_T(layer)` (Agarap & Azcarraga, arXiv 2603.26734). A weight of 0 is the
+    baseline mixture of experts.
+
+    Args:
+        config: Configuration of the model.
+        snnl_weight: Factor alpha of the soft nearest neighbour terms, at least 0.
+        distance: `"cosine"` or `"euclidean"` (squared).
+        temperature_mode: `"annealed"`: `1 / (1 + annealing_epochs * progress)^0.55`; `"fixed"`; or `"learned"`, a
+            parameter trained with the model that stays above 0.
+        temperature: Value of the fixed, or first value of the learned temperature, above 0.
+        annealing_epochs: How many of the paper's epochs the whole run stands for in the annealed temperature.
+    """
+
+    uses_hidden_states = True
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        snnl_weight: float = 1.0,
+        distance: Literal["cosine", "euclidean"] = "cosine",
+        temperature_mode: Literal["annealed", "fixed", "learned"] = "annealed",
+        temperature: float = 1.0,
+        annealing_epochs: float = 50.0,
+    ):
+        super().__init__()
+        _check_model_type(self, config, "snnl_moe")
+        _check_choice("distance", distance, ("cosine", "euclidean"))
+        _check_choice("temperature_mode", temperature_mode, ("annealed", "fixed", "learned"))
+        _check_not_negative(snnl_weight=snnl_weight, annealing_epochs=annealing_epochs)
+        if temperature <= 0:
+            raise ValueError(f"`temperature` must be above 0, got {temperature}.")
+        self.snnl_weight, self.distance, self.temperature_mode = snnl_weight, distance, temperature_mode
+        self.fixed_temperature, self.annealing_epochs = temperature, annealing_epochs
+        if temperature_mode == "learned":
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+
+    def last_stage_from(self) -> float:
+        """1: the whole run is one stage."""
+        return 1.0
+
+    def temperature(self, progress: float) -> float | Tensor:
+        """The temperature at `progress`, above 0."""
+        if self.temperature_mode == "annealed":
+            return (1 + self.annealing_epochs * progress) ** -0.55
+        return self.log_temperature.exp() if self.temperature_mode == "learned" else self.fixed_temperature
+
+    def forward(self, outputs: SNNLMoEImageClassifierOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+        """Weighted loss terms by name; the total loss is their sum.
+
+        Args:
+            outputs: Of the model, for B images, with its hidden states.
+            labels: (B,).
+            progress: Share of the run done, in [0, 1].
+        """
+        terms = {"nll": F.cross_entropy(outputs.logits.float(), labels)}
+        if self.snnl_weight:
+            temperature = self.temperature(progress)
+            layers = [
+                soft_nearest_neighbor_loss(hidden, labels, temperature, self.distance)
+                for hidden in outputs.hidden_states
+            ]
+            terms["snnl"] = self.snnl_weight * torch.stack(layers).sum()
+        return terms
+
+    def observe(self, outputs: SNNLMoEImageClassifierOutput, labels: Tensor) -> None:
+        """Nothing: this objective keeps no running state."""
+
+
+OBJECTIVES: dict[str, type[nn.Module]] = {"icl": ICLObjective, "snnl": SNNLObjective}

@@ -1,0 +1,197 @@
+"""Recipes: YAML files that say what is trained on what, and how. Every key is checked."""
+
+import copy
+import difflib
+import inspect
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tailmoe.modeling import (
+    ICLMoEConfig,
+    ICLMoEForImageClassification,
+    SNNLMoEConfig,
+    SNNLMoEForImageClassification,
+)
+from tailmoe.training.arguments import LongTailTrainingArguments
+from tailmoe.training.data import load_long_tailed
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.objectives import OBJECTIVES
+
+RECIPES = Path(__file__).parent / "recipes"
+MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
+    "icl_moe": (ICLMoEConfig, ICLMoEForImageClassification),
+    "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
+}
+# the run sets these itself: from the data, the command line and the recipe's name
+SET_BY_THE_RUN = {"class_counts", "output_dir", "seed", "config", "self"}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 5e-4 as a number, as everybody means it (YAML 1.1 wants 5.0e-4)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run: a network, its data, its training arguments and its objective.
+
+    Args:
+        name: Name of the recipe, from its file.
+        description: One sentence.
+        model: `model_type` and fields of its configuration.
+        data: Arguments of `load_long_tailed`.
+        training: Arguments of `LongTailTrainingArguments`.
+        objective: `type` and arguments of the objective; None for the model's own loss.
+        baseline: What differs in the run to compare with, and its `name`; None for no comparison.
+    """
+
+    name: str
+    description: str
+    model: dict
+    data: dict
+    training: dict
+    objective: dict | None = None
+    baseline: dict | None = None
+
+    def to_dict(self) -> dict:
+        """All keys but the name, as in the file."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
+
+    def baseline_recipe(self) -> "Recipe | None":
+        """The recipe of the baseline: this one with the baseline's keys in place of its own."""
+        if self.baseline is None:
+            return None
+        changes = copy.deepcopy(self.baseline)
+        merged = self.to_dict() | {"baseline": None, "description": changes.pop("description", self.description)}
+        name = changes.pop("name")
+        for section, values in changes.items():
+            keeps = values is not None and merged[section] is not None and "type" not in values
+            merged[section] = merged[section] | values if keeps else values
+        return Recipe(name=name, **merged)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the project."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: Name of a recipe that ships with the project, or path of a YAML file.
+        overrides: `section.key=value` strings, such as `model.num_experts=2`; values are YAML.
+
+    Raises:
+        BadInputError: For an unknown recipe, a file that is not YAML, or a key that does not exist.
+    """
+    content = _read(source)
+    for override in overrides:
+        _apply(content, override)
+    _check_recipe(content)
+    recipe = Recipe(name=Path(source).stem, **content)
+    baseline = recipe.baseline_recipe()
+    if baseline is not None:
+        _check_recipe(baseline.to_dict())
+    return recipe
+
+
+def _read(source: str) -> dict:
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{source}.yaml"
+        if not path.is_file():
+            raise BadInputError(
+                f"There is no recipe `{source}`{_nearest(source, recipe_names())} "
+                f"Give one of {', '.join(recipe_names())}, or a .yaml file."
+            )
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except OSError as error:
+        raise BadInputError(f"Recipe `{source}` cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"Recipe `{source}` is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise BadInputError(f"Recipe `{source}` must be a mapping with the keys {', '.join(_recipe_keys())}.")
+    return content
+
+
+def _recipe_keys() -> list[str]:
+    return [field.name for field in fields(Recipe) if field.name != "name"]
+
+
+def _apply(content: dict, override: str) -> None:
+    key, equals, value = override.partition("=")
+    *sections, last = key.split(".")
+    if not equals or not sections:
+        raise BadInputError(f"`--set {override}` must have the form section.key=value, such as model.num_experts=2.")
+    _check_keys(sections[:1], _recipe_keys(), "a recipe")
+    target = content
+    for section in sections:
+        if target.get(section) is None:
+            target[section] = {}
+        target = target[section]
+        if not isinstance(target, dict):
+            raise BadInputError(f"`--set {override}`: `{section}` is a value, not a section.")
+    target[last] = yaml.load(value, _Loader)
+
+
+def _check_recipe(content: dict) -> None:
+    _check_keys(content, _recipe_keys(), "a recipe")
+    missing = [key for key in ("description", "model", "data", "training") if content.get(key) is None]
+    if missing:
+        raise BadInputError(f"The recipe lacks `{missing[0]}`.")
+    for section in ("model", "data", "training", "objective", "baseline"):
+        if not isinstance(content.get(section), dict | None):
+            raise BadInputError(f"`{section}` of the recipe must be a mapping of keys to values.")
+    _check_typed_section(
+        "model", "model_type", content["model"], {name: config_fields(config) for name, (config, _) in MODELS.items()}
+    )
+    _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
+    _check_keys(content["training"], [field.name for field in fields(LongTailTrainingArguments)], "`training`")
+    if content.get("objective") is not None:
+        objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
+        _check_typed_section("objective", "type", content["objective"], objectives)
+    if content.get("baseline") is not None:
+        _check_keys(content["baseline"], ["name", *_recipe_keys()], "`baseline`")
+        if "name" not in content["baseline"]:
+            raise BadInputError("`baseline` of the recipe lacks `name`.")
+
+
+def _check_typed_section(section: str, type_key: str, values: dict, keys_of_type: dict[str, list[str]]) -> None:
+    kind = values.get(type_key)
+    if kind not in keys_of_type:
+        raise BadInputError(f"`{section}.{type_key}` must be one of {', '.join(keys_of_type)}, got {kind}.")
+    _check_keys(values, [type_key, *keys_of_type[kind]], f"`{section}` of type {kind}")
+
+
+def _check_keys(given: dict | list[str], known: list[str], where: str) -> None:
+    known = [key for key in known if key not in SET_BY_THE_RUN]
+    for key in given:
+        if key not in known:
+            raise BadInputError(f"`{key}` is not a key of {where}{_nearest(key, known)}")
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f"; did you mean `{nearest[0]}`?" if nearest else f"; known are {', '.join(known)}."
+
+
+def config_fields(config_class: type[PreTrainedConfig]) -> list[str]:
+    """Names of the fields that a configuration adds to those of every model."""
+    inherited = {field.name for field in fields(PreTrainedConfig)}
+    return [field.name for field in fields(config_class) if field.name not in inherited]
+
+
+def _signature_keys(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)

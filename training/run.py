@@ -1,0 +1,224 @@
+"""One training run: from a recipe to a folder with weights, results, figures and a card.
+
+The folder holds `model.safetensors`, `config.json`, `preprocessor_config.json`, the modeling code, `README.md` (the
+card), `results.json`, `recipe.yaml` and `figures/*.png`; while it trains, `checkpoint-<step>` folders. A baseline is a
+run of its own in `baseline/`.
+"""
+
+import contextlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig, PreTrainedModel, set_seed
+
+from tailmoe.hub_cards import render_model_card
+from tailmoe.modeling import TailMoEImageProcessor
+from tailmoe.training.arguments import LongTailTrainingArguments
+from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
+from tailmoe.training.data import DecodedImages, class_counts, load_long_tailed
+from tailmoe.training.environment import describe_environment, peak_memory_gb
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.figures import write_figures
+from tailmoe.training.objectives import OBJECTIVES
+from tailmoe.training.recipe import MODELS, Recipe, config_fields
+from tailmoe.training.trainer import LongTailTrainer
+
+logger = logging.getLogger(__name__)
+RESULTS_NAME = "results.json"
+RECIPE_NAME = "recipe.yaml"
+
+
+class Interrupted(Exception):  # noqa: N818 (no error: the run was asked to stop)
+    """Training was stopped by a signal, after a checkpoint was saved."""
+
+    def __init__(self, received: int):
+        super().__init__(received)
+        self.received = received
+
+
+@dataclass(frozen=True)
+class Images:
+    """The decoded images of a run, its image processor, and what its results say of its data."""
+
+    train: DecodedImages
+    test: DecodedImages
+    processor: TailMoEImageProcessor
+    description: dict
+
+
+def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = False, overwrite: bool = False) -> dict:
+    """Train the recipe, and its baseline first; return its results as `results.json` has them.
+
+    Args:
+        recipe: What to train.
+        output_dir: Folder of the run.
+        seed: Seed of weights, order and augmentation.
+        resume: Continue an interrupted run from its last complete checkpoint; a finished run is left as it is.
+        overwrite: Delete what an earlier run left in the folder.
+
+    Raises:
+        BadInputError: If the recipe, the data or the state of the folder does not allow the run.
+        Interrupted: On SIGINT or SIGTERM, after a checkpoint was saved.
+    """
+    _open_folder(recipe, output_dir, seed, resume, overwrite)
+    if (output_dir / RESULTS_NAME).exists():
+        return json.loads((output_dir / RESULTS_NAME).read_text())
+    images = _load_images(recipe)
+    baseline_recipe, baseline = recipe.baseline_recipe(), None
+    if baseline_recipe is not None:
+        baseline = _train_one(baseline_recipe, output_dir / "baseline", seed, images, None)
+    return _train_one(recipe, output_dir, seed, images, baseline)
+
+
+def _open_folder(recipe: Recipe, output_dir: Path, seed: int, resume: bool, overwrite: bool) -> None:
+    written = output_dir / RECIPE_NAME
+    content = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
+    if written.exists() and overwrite:
+        shutil.rmtree(output_dir)
+    if written.exists():
+        if not resume:
+            raise BadInputError(f"{output_dir} holds a run already: add --resume to continue it or --overwrite.")
+        before = yaml.safe_load(written.read_text())
+        changed = [key for key in content if before.get(key) != content[key]]
+        if changed:
+            raise BadInputError(
+                f"{output_dir} was started with another `{changed[0]}` ({before.get(changed[0])}, "
+                f"now {content[changed[0]]}): resume it with the same, or train into another --output-dir."
+            )
+    elif output_dir.exists() and any(output_dir.iterdir()):
+        raise BadInputError(f"{output_dir} is not empty and holds no run: give another --output-dir.")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    written.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _load_images(recipe: Recipe) -> Images:
+    splits = load_long_tailed(**recipe.data)
+    label_names = splits["train"].features["label"].names
+    config = _build_config(recipe, num_labels=len(label_names))
+    with _naming("model"):
+        processor = TailMoEImageProcessor(
+            num_channels=config.num_channels, size={"height": config.image_size, "width": config.image_size}
+        )
+    on_bad_image = recipe.training.get("on_bad_image", "error")
+    train = DecodedImages.from_dataset(splits["train"], processor, on_bad_image, desc="Decoding train images")
+    test = DecodedImages.from_dataset(splits["test"], processor, on_bad_image, desc="Decoding test images")
+    mean, std = train.mean_and_std()
+    processor.image_mean, processor.image_std = tuple(mean), tuple(std)
+    counts = class_counts(train, len(label_names))
+    description = {
+        "name": recipe.data["name"],
+        "imbalance_factor": max(counts) / min(counts),
+        "selection": recipe.data.get("selection", "first"),
+        "class_counts": counts,
+        "label_names": label_names,
+        "num_train": len(train),
+        "num_test": len(test),
+        "num_skipped": train.skipped + test.skipped,
+    }
+    return Images(train, test, processor, description)
+
+
+def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None) -> dict:
+    results_path = output_dir / RESULTS_NAME
+    if results_path.exists():
+        return json.loads(results_path.read_text())
+    set_seed(seed)
+    model = _build_model(recipe, images.description)
+    stop = StopOnSignal()
+    with _naming("training"):
+        args = LongTailTrainingArguments(output_dir=str(output_dir), seed=seed, report_to="none", **recipe.training)
+    trainer = LongTailTrainer(
+        model=model,
+        args=args,
+        train_dataset=images.train,
+        eval_dataset=images.test,
+        processing_class=images.processor,
+        objective=_build_objective(recipe, model),
+        callbacks=[stop],
+    )
+    checkpoint = last_complete_checkpoint(output_dir)
+    logger.info("Training %s (%s parameters)", recipe.name, f"{model.num_parameters():,}")
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - start
+    if stop.received is not None:
+        raise Interrupted(stop.received)
+    results = {
+        "name": recipe.name,
+        "description": recipe.description,
+        "model_type": model.config.model_type,
+        "num_parameters": model.num_parameters(),
+        "config": {
+            field: getattr(model.config, field)
+            for field in config_fields(type(model.config))
+            if field != "class_counts"
+        },
+        "dataset": images.description,
+        "metrics": evaluate_images(model, images.processor, images.test, images.description["class_counts"]),
+        "recipe": recipe.to_dict(),
+        "baseline": baseline,
+        "seed": seed,
+        # a resumed run was not timed from its start
+        "train_seconds": seconds if checkpoint is None else None,
+        "peak_memory_gb": peak_memory_gb(),
+        **describe_environment(),
+    }
+    _write_run(output_dir, model, images.processor, results)
+    return results
+
+
+def _build_config(recipe: Recipe, **fields) -> PreTrainedConfig:
+    given = dict(recipe.model)
+    config_class, _ = MODELS[given.pop("model_type")]
+    with _naming("model"):
+        return config_class(**given, **fields)
+
+
+def _build_model(recipe: Recipe, data: dict) -> PreTrainedModel:
+    names = data["label_names"]
+    config = _build_config(
+        recipe,
+        class_counts=data["class_counts"],
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+    )
+    _, model_class = MODELS[config.model_type]
+    return model_class(config)
+
+
+def _build_objective(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module | None:
+    if recipe.objective is None:
+        return None
+    options = dict(recipe.objective)
+    with _naming("objective"):
+        return OBJECTIVES[options.pop("type")](model.config, **options)
+
+
+@contextlib.contextmanager
+def _naming(section: str) -> Iterator[None]:
+    """Turn what a class says of wrong values into an error that names the section of the recipe."""
+    try:
+        yield
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise BadInputError(f"`{section}` of the recipe: {' '.join(str(error).split())}") from None
+
+
+def _write_run(output_dir: Path, model: PreTrainedModel, processor: TailMoEImageProcessor, results: dict) -> None:
+    model.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    figures = write_figures(results, output_dir / "figures")
+    names = [path.relative_to(output_dir).as_posix() for path in figures]
+    render_model_card(results, figures=names).save(output_dir / "README.md")
+    # last, so that a folder with results is a finished run
+    (output_dir / RESULTS_NAME).write_text(json.dumps(results, indent=2) + "\n")
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)

@@ -1,0 +1,43 @@
+"""Metrics and predictions as lines of plain text."""
+
+SHOWN_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "many_accuracy": "many-shot (> 100 training images)",
+    "medium_accuracy": "medium-shot (20 to 100)",
+    "few_accuracy": "few-shot (< 20)",
+    "ece": "expected calibration error",
+}
+SHOWN_SCALARS = {
+    "expert_specialization_entropy": "expert specialization entropy",
+    "gate_load_balance": "gate load balance",
+    "pairwise_embedding_similarity": "pairwise embedding similarity",
+}
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal; a dash for what was not measured."""
+    return "—" if value is None else f"{100 * value:.1f} %"
+
+
+def metrics_lines(metrics: dict) -> list[str]:
+    """One line per metric, as `tailmoe evaluate` shows them."""
+    rows = [(label, percent(metrics[name])) for name, label in SHOWN_METRICS.items()]
+    rows += [(f"expert {index + 1}", percent(value)) for index, value in enumerate(metrics.get("expert_accuracy", []))]
+    rows += [(label, f"{metrics[name]:.3f}") for name, label in SHOWN_SCALARS.items() if name in metrics]
+    return [f"{label:<36}{value:>8}" for label, value in rows]
+
+
+def prediction_lines(prediction: dict) -> list[str]:
+    """The view of one image, as `tailmoe predict` shows it."""
+    lines = [prediction["path"]]
+    for label in prediction["labels"]:
+        images = label["training_images"]
+        seen = "" if images is None else f"   {images} training images"
+        lines.append(f"  {percent(label['probability']):>8}  {label['label']}{seen}")
+    gates = prediction["gate_probs"] or [None] * len(prediction["experts"])
+    for index, (expert, gate) in enumerate(zip(prediction["experts"], gates, strict=True)):
+        view = ", ".join(f"{label['label']} {percent(label['probability'])}" for label in expert)
+        weight = "" if gate is None else f" (gate {percent(gate)})"
+        lines.append(f"  expert {index + 1}{weight}: {view}")
+    return lines
