@@ -1,0 +1,157 @@
+"""Random augmentation of whole batches of uint8 images, on the images' own device.
+
+Every random number comes from a CPU generator: the same seed gives the same images on every device, and a step seeded by
+(seed, step) can be repeated. Per-image parameters are tensors (B,); there is no loop over images and no wait for the device
+(`non_blocking`: an ordinary copy to a GPU waits until its queue is empty).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tailmoe.training.autoaugment import auto_augment
+from tailmoe.training.errors import BadInputError
+
+
+def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """Pad every side with `padding` zeros, then cut windows of the original size.
+
+    Args:
+        images: (B, C, H, W).
+        top, left: (B,), integer, 0 to 2 * padding: the window's corner in the padded image; `padding` is no shift.
+    """
+    height, width = images.shape[2:]
+    windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images), device=images.device), :, top, left]
+
+
+def horizontal_flip(images: Tensor, flip: Tensor) -> Tensor:
+    """Mirror the images (B, C, H, W) where `flip` (B,), bool, is true."""
+    return torch.where(flip[:, None, None, None], images.flip(3), images)
+
+
+def cutout(images: Tensor, center_y: Tensor, center_x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """Overwrite a square of each image, clipped at the border: pixels from center - size // 2, `size` of them each way.
+
+    DeVries & Taylor 2017 zero the square after normalisation: `fill` is then the data's mean colour.
+
+    Args:
+        images: (B, C, H, W), uint8.
+        center_y, center_x: (B,), integer, a pixel of the image.
+        fill: (C,), uint8; None is black.
+    """
+    height, width = images.shape[2:]
+    inside_y = _in_span(height, center_y, size)[:, None, :, None]
+    inside_x = _in_span(width, center_x, size)[:, None, None, :]
+    color = images.new_zeros(1) if fill is None else fill.to(images, non_blocking=True)
+    return torch.where(inside_y & inside_x, color[:, None, None], images)
+
+
+def _in_span(length: int, center: Tensor, size: int) -> Tensor:
+    """Which of `length` positions lie in the span of `size` around each center: (B, length)."""
+    offset = torch.arange(length, device=center.device) - (center - size // 2).unsqueeze(1)
+    return (offset >= 0) & (offset < size)
+
+
+def mixup(images: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Mix each image with another of the batch (Zhang et al., "mixup", ICLR 2018), one weight for the batch.
+
+    Args:
+        images: (B, C, H, W), floating point.
+        alpha: above 0; the weight is max(l, 1 - l), l ~ Beta(alpha, alpha).
+        generator: on the CPU.
+
+    Returns:
+        weight * images + (1 - weight) * images[permutation], the permutation (B,), the weight in [0.5, 1]. The loss is
+        weight * loss(labels) + (1 - weight) * loss(labels[permutation]).
+
+    Raises:
+        BadInputError: if `alpha` is not above 0 or the images are not floating point.
+    """
+    if not alpha > 0:
+        raise BadInputError(f"`alpha` of mixup must be above 0, got {alpha}.")
+    if not images.is_floating_point():
+        raise BadInputError(f"`images` of mixup must be floating point (mix after normalising), got {images.dtype}.")
+    permutation = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
+    # torch's public Beta takes no generator.
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    weight = max(share, 1 - share)
+    return weight * images + (1 - weight) * images[permutation], permutation, weight
+
+
+@dataclass(frozen=True)
+class BatchAugmentation:
+    """Crop, flip, AutoAugment and Cutout, in this order: the training augmentation of SHIKE and ICL.
+
+    Attributes:
+        crop_padding: zeros added on each side before a random crop of the original size, in pixels; 0 is no crop.
+        horizontal_flip: mirror half of the images.
+        auto_augment: apply AutoAugment's CIFAR-10 policy; images must then have 1 or 3 channels.
+        cutout_size: side of the square that Cutout overwrites, in pixels; 0 is no Cutout. ICL uses 16 on 32x32 images.
+        fill: the square's colour, one value 0 to 255 per channel; None is black. The data's mean colour is what Cutout's
+            authors use.
+
+    Raises:
+        BadInputError: if a field is out of range, or if images do not fit the fields.
+    """
+
+    crop_padding: int = 4
+    horizontal_flip: bool = True
+    auto_augment: bool = False
+    cutout_size: int = 0
+    fill: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        for name in ("crop_padding", "cutout_size"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise BadInputError(f"`{name}` must be a whole number of pixels, 0 or more, got {value!r}.")
+        for name in ("horizontal_flip", "auto_augment"):
+            value = getattr(self, name)
+            if type(value) is not bool:
+                raise BadInputError(f"`{name}` must be true or false, got {value!r}.")
+        if self.fill is not None:
+            if not isinstance(self.fill, (tuple, list)) or not all(
+                type(v) is int and 0 <= v <= 255 for v in self.fill
+            ):
+                raise BadInputError(f"`fill` must be one whole number 0 to 255 per channel, got {self.fill!r}.")
+            object.__setattr__(self, "fill", tuple(self.fill))  # a recipe gives a list
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Augment images (B, C, H, W), uint8, each with its own parameters; a new tensor on the same device.
+
+        Crop, flip and Cutout parameters are drawn even when unused, so that runs with and without Cutout share their crops.
+        """
+        self._check(images)
+        count, _, height, width = images.shape
+        shifts = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
+        flip = torch.randint(2, (1, count), generator=generator)
+        center_y = torch.randint(height, (1, count), generator=generator)
+        center_x = torch.randint(width, (1, count), generator=generator)
+        parameters = torch.cat([shifts, flip, center_y, center_x]).to(images.device, non_blocking=True)
+        top, left, flip, center_y, center_x = parameters.unbind()
+        if self.crop_padding:
+            images = crop(images, top, left, self.crop_padding)
+        if self.horizontal_flip:
+            images = horizontal_flip(images, flip.bool())
+        if self.auto_augment:
+            images = auto_augment(images, generator)
+        if self.cutout_size:
+            fill = None if self.fill is None else torch.tensor(self.fill, dtype=torch.uint8)
+            images = cutout(images, center_y, center_x, self.cutout_size, fill)
+        return images
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise BadInputError(
+                f"`images` must be uint8 (B, C, H, W), got {images.dtype} of shape {tuple(images.shape)}."
+            )
+        channels = images.shape[1]
+        if self.auto_augment and channels not in (1, 3):
+            raise BadInputError(f"`auto_augment` needs images of 1 or 3 channels, got {channels}.")
+        if self.fill is not None and len(self.fill) != channels:
+            raise BadInputError(f"`fill` must have one value per channel, {channels}, got {self.fill}.")

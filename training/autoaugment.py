@@ -1,0 +1,250 @@
+"""AutoAugment's CIFAR-10 policy on whole batches of uint8 images, equal to Pillow bit for bit.
+
+Cubuk et al., "AutoAugment: Learning Augmentation Strategies from Data", CVPR 2019: table 7 (25 sub-policies of two
+operations). Magnitudes have the ten levels of the Pillow version that long-tailed work trains with (P. Popien,
+DeepVoltaire/AutoAugment). Two things follow the paper's own code where that version differs: shears sample the nearest
+pixel (there: bicubic), and rotations go both ways (there, in older copies: anticlockwise only).
+
+"Equal" is to Pillow 12 on x86-64: nearest affine maps in 16.16 fixed point sampled at pixel centres, blends in float32 that
+truncate and clip. Rotation equals `Image.rotate` of the RGBA image composited over grey. Sides below 16,384 pixels.
+The device must have float64 (CPU and CUDA do): autocontrast rounds as Python floats do.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FILL = 128  # grey value of pixels that a geometric operation pulls in from outside
+LEVELS = 10
+
+# ((operation, probability, level), (operation, probability, level)); each sub-policy is equally likely.
+CIFAR10_POLICY = (
+    (("invert", 0.1, 7), ("contrast", 0.2, 6)),
+    (("rotate", 0.7, 2), ("translate_x", 0.3, 9)),
+    (("sharpness", 0.8, 1), ("sharpness", 0.9, 3)),
+    (("shear_y", 0.5, 8), ("translate_y", 0.7, 9)),
+    (("autocontrast", 0.5, 8), ("equalize", 0.9, 2)),
+    (("shear_y", 0.2, 7), ("posterize", 0.3, 7)),
+    (("color", 0.4, 3), ("brightness", 0.6, 7)),
+    (("sharpness", 0.3, 9), ("brightness", 0.7, 9)),
+    (("equalize", 0.6, 5), ("equalize", 0.5, 1)),
+    (("contrast", 0.6, 7), ("sharpness", 0.6, 5)),
+    (("color", 0.7, 7), ("translate_x", 0.5, 8)),
+    (("equalize", 0.3, 7), ("autocontrast", 0.4, 8)),
+    (("translate_y", 0.4, 3), ("sharpness", 0.2, 6)),
+    (("brightness", 0.9, 6), ("color", 0.2, 8)),
+    (("solarize", 0.5, 2), ("invert", 0.0, 3)),
+    (("equalize", 0.2, 0), ("autocontrast", 0.6, 0)),
+    (("equalize", 0.2, 8), ("equalize", 0.6, 4)),
+    (("color", 0.9, 9), ("equalize", 0.6, 6)),
+    (("autocontrast", 0.8, 4), ("solarize", 0.2, 8)),
+    (("brightness", 0.1, 3), ("color", 0.7, 0)),
+    (("solarize", 0.4, 5), ("autocontrast", 0.9, 3)),
+    (("translate_y", 0.9, 9), ("translate_y", 0.7, 9)),
+    (("autocontrast", 0.9, 2), ("solarize", 0.8, 3)),
+    (("equalize", 0.8, 8), ("invert", 0.1, 3)),
+    (("translate_y", 0.7, 9), ("autocontrast", 0.9, 1)),
+)
+
+# Magnitude at level 9 (level 0 does nothing): shear per pixel, share of the image's side, degrees, change of the factor 1.
+STRENGTHS = {"shear_x": 0.3, "shear_y": 0.3, "translate_x": 150 / 331, "translate_y": 150 / 331, "rotate": 30.0}
+STRENGTHS |= {"color": 0.9, "contrast": 0.9, "sharpness": 0.9, "brightness": 0.9}
+GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+POINTWISE = ("brightness", "posterize", "solarize", "invert")
+OPERATIONS = (*GEOMETRIC, *POINTWISE, "color", "contrast", "sharpness", "autocontrast", "equalize")
+
+
+def auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply one random sub-policy to each image of a uint8 batch (B, C, H, W), C = 1 or 3; draws from a CPU generator."""
+    return apply_sub_policies(images, *draw_sub_policies(len(images), generator))
+
+
+def draw_sub_policies(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw for each of `count` images its sub-policy (count,), which of the two operations apply (count, 2) and their
+    signs (count, 2), 0 for positive and 1 for negative. All on the CPU."""
+    probability = torch.tensor([[p for _, p, _ in pair] for pair in CIFAR10_POLICY], dtype=torch.float64)
+    sub_policy = torch.randint(len(CIFAR10_POLICY), (count,), generator=generator)
+    applies = torch.rand(count, 2, generator=generator, dtype=torch.float64) < probability[sub_policy]
+    negative = torch.randint(2, (count, 2), generator=generator)
+    return sub_policy, applies, negative
+
+
+def apply_sub_policies(images: Tensor, sub_policy: Tensor, applies: Tensor, negative: Tensor) -> Tensor:
+    """Apply to each image the operations drawn for it by `draw_sub_policies`, the first of the pair first."""
+    operation = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in CIFAR10_POLICY])[sub_policy]
+    level = torch.tensor([[level for _, _, level in pair] for pair in CIFAR10_POLICY])[sub_policy]
+    operation = operation.where(applies, torch.tensor(-1))
+    for position in range(2):
+        images = apply_operations(images, operation[:, position], level[:, position], negative[:, position])
+    return images
+
+
+def apply_operations(images: Tensor, operation: Tensor, level: Tensor, negative: Tensor) -> Tensor:
+    """Apply to image i the operation OPERATIONS[operation[i]], or none where that is -1.
+
+    Args:
+        images: (B, C, H, W), uint8, C = 1 or 3, any device.
+        operation, level (0 to 9), negative (0 or 1): (B,), int64, on the CPU, so that grouping does not wait for the device.
+    """
+    result = images.clone()
+    for names, function, parameter in PASSES:
+        first = OPERATIONS.index(names[0])
+        members = ((operation >= first) & (operation < first + len(names))).nonzero().squeeze(1)
+        if len(members) == 0:
+            continue
+        arguments = []
+        if parameter is not None:
+            table = _parameter_table(names, parameter, *images.shape[2:])
+            choice = (operation[members] - first, level[members], negative[members])
+            arguments.append(table[choice].to(images.device, non_blocking=True))
+        index = members.to(images.device, non_blocking=True)
+        result.index_copy_(0, index, function(images.index_select(0, index), *arguments))
+    return result
+
+
+def affine(images: Tensor, matrix: Tensor) -> Tensor:
+    """Sample the nearest pixel at (m0 x + m1 y + m2, m3 x + m4 y + m5) / 65536 for each pixel (x, y) of the result;
+    outside the image is grey. Images (n, C, H, W), matrix (n, 6) int32."""
+    height, width = images.shape[2:]
+    y = torch.arange(height, dtype=torch.int32, device=images.device).unsqueeze(1)
+    x = torch.arange(width, dtype=torch.int32, device=images.device)
+    m = matrix[:, :, None, None].unbind(1)
+    column = (m[0] * x + m[1] * y + m[2]) >> 16  # (n, H, W)
+    row = (m[3] * x + m[4] * y + m[5]) >> 16
+    outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
+    source = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().flatten(1).unsqueeze(1)
+    sampled = images.flatten(2).gather(2, source.expand(-1, images.shape[1], -1)).view(images.shape)
+    return sampled.masked_fill(outside.unsqueeze(1), FILL)
+
+
+def lookup(images: Tensor, table: Tensor) -> Tensor:
+    """Replace each pixel value v by table[..., v]. Images (n, C, H, W), table (n, 256) or (n, C, 256), uint8."""
+    if table.dim() == 2:
+        table = table.unsqueeze(1).expand(-1, images.shape[1], -1)
+    return table.gather(2, images.flatten(2).long()).view(images.shape)
+
+
+def color(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image (n, C, H, W) with its greyscale version by `factor` (n,): 0 is grey. Grey images stay as they are."""
+    return images if images.shape[1] == 1 else _blend(_luma(images), images, factor)
+
+
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image (n, C, H, W) with its mean luma by `factor` (n,): 0 is one grey."""
+    luma = _luma(images).flatten(1)
+    count = luma.shape[1]
+    mean = (2 * luma.sum(1) + count) // (2 * count)  # rounded half up
+    return _blend(mean[:, None, None, None], images, factor)
+
+
+def sharpness(images: Tensor, factor: Tensor) -> Tensor:
+    """Blend each image (n, C, H, W) with its smoothed version by `factor` (n,): 0 is smooth; border pixels do not change."""
+    pixels = images.short()
+    rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
+    weighted = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, :, 1:-1, 1:-1]  # of weight 13
+    pixels[:, :, 1:-1, 1:-1] = (2 * weighted + 13) // 26  # never a tie, so Pillow's float sum rounds to the same
+    return _blend(pixels, images, factor)
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch each channel of each image (n, C, H, W) to the range 0 to 255; a constant channel does not change."""
+    darkest = images.amin((2, 3), keepdim=True).double()
+    span = images.amax((2, 3), keepdim=True).double() - darkest
+    scale = torch.full_like(span, 255).div(span.clamp(min=1))  # 255 / span takes a reciprocal: two roundings
+    stretched = (images.double() * scale + -darkest * scale).clamp(0, 255).to(torch.uint8)
+    return torch.where(span > 0, stretched, images)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Flatten the histogram of each channel of each image (n, C, H, W), in Pillow's integer arithmetic."""
+    pixels = images.flatten(2).long()
+    counts = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(2, pixels, torch.ones_like(pixels))
+    brightest = counts.gather(2, pixels.amax(2, keepdim=True))
+    step = (pixels.shape[2] - brightest) // 255
+    table = (step // 2 + counts.cumsum(2) - counts) // step.clamp(min=1)
+    return torch.where(step.unsqueeze(3) > 0, lookup(images, table.clamp(max=255).to(torch.uint8)), images)
+
+
+def _luma(images: Tensor) -> Tensor:
+    """ITU-R 601 luma in Pillow's fixed point: (n, C, H, W) -> (n, 1, H, W) int32."""
+    if images.shape[1] == 1:
+        return images.int()
+    red, green, blue = images.int().split(1, 1)
+    return (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
+
+
+def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
+    """degenerate + factor (images - degenerate) in float32, clipped and truncated."""
+    degenerate = degenerate.float()
+    return (degenerate + factor.view(-1, 1, 1, 1) * (images.float() - degenerate)).clamp(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def _parameter_table(names: tuple[str, ...], parameter: Callable[..., Tensor], height: int, width: int) -> Tensor:
+    """The parameters of a pass by [operation of `names`, level, negative]."""
+    rows = [
+        parameter(name, level, sign, height, width) for name in names for level in range(LEVELS) for sign in (1, -1)
+    ]
+    return torch.stack(rows).unflatten(0, (len(names), LEVELS, 2))
+
+
+def _magnitude(name: str, level: int, sign: int) -> float:
+    return sign * float(np.linspace(0.0, STRENGTHS[name], LEVELS)[level])
+
+
+def _factor(name: str, level: int, sign: int, height: int, width: int) -> Tensor:
+    """Blending factor, scalar float32."""
+    return torch.tensor(1 + _magnitude(name, level, sign), dtype=torch.float32)
+
+
+def _matrix(name: str, level: int, sign: int, height: int, width: int) -> Tensor:
+    """The six numbers of `affine` (6,) int32, from result to source, rounded as Pillow does."""
+    magnitude = _magnitude(name, level, sign)
+    a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
+    if name == "shear_x":
+        b = magnitude
+    elif name == "shear_y":
+        d = magnitude
+    elif name == "translate_x":
+        c = magnitude * width
+    elif name == "translate_y":
+        f = magnitude * height
+    else:
+        angle = -math.radians(magnitude % 360.0)
+        a = e = round(math.cos(angle), 15)
+        b = round(math.sin(angle), 15)
+        d = -b
+        c = a * (-width / 2) + b * (-height / 2) + width / 2
+        f = d * (-width / 2) + e * (-height / 2) + height / 2
+    numbers = (a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5)
+    return torch.tensor([math.floor(v * 65536.0 + 0.5) for v in numbers], dtype=torch.int32)
+
+
+def _values(name: str, level: int, sign: int, height: int, width: int) -> Tensor:
+    """The new value of each of the 256 pixel values, (256,) uint8."""
+    value = torch.arange(256)
+    if name == "brightness":
+        new = (value * _factor(name, level, sign, height, width)).clamp(max=255)
+    elif name == "posterize":
+        dropped = 8 - int(np.linspace(8, 4, LEVELS).round()[level])
+        new = value >> dropped << dropped
+    else:
+        threshold = float(np.linspace(256, 0, LEVELS)[level]) if name == "solarize" else 0
+        new = torch.where(value < threshold, value, 255 - value)
+    return new.to(torch.uint8)
+
+
+# Operations that share a pass, the function over the images they fell on, and its parameter by operation, level and sign.
+PASSES: tuple[tuple[tuple[str, ...], Callable[..., Tensor], Callable[..., Tensor] | None], ...] = (
+    (GEOMETRIC, affine, _matrix),
+    (POINTWISE, lookup, _values),
+    (("color",), color, _factor),
+    (("contrast",), contrast, _factor),
+    (("sharpness",), sharpness, _factor),
+    (("autocontrast",), autocontrast, None),
+    (("equalize",), equalize, None),
+)
