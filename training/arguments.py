@@ -24,6 +24,7 @@ class LongTailTrainingArguments(TrainingArguments):
     max_grad_norm: float = field(default=0.0, metadata={"help": "Gradient clipping; 0 for none."})
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
+    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Batches are cut from memory already."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches come whole."})
     # what the protocol adds

@@ -1,13 +1,12 @@
 """Running a trained model: over a whole split, and over single images."""
 
 import json
-import warnings
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import (
@@ -18,7 +17,7 @@ from transformers import (
 )
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
-from tailmoe.training.data import DecodedImages, load_long_tailed
+from tailmoe.training.data import DecodedImages, decode_image, load_long_tailed
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.metrics import (
     classification_metrics,
@@ -131,15 +130,9 @@ def open_image(path: str) -> Image.Image:
         BadInputError: If the file is not there, not an image, truncated, or too large to decode safely.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path)
-            image.load()
-    except FileNotFoundError:
-        raise BadInputError(f"There is no image `{path}`.") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInputError(f"`{path}` cannot be read as an image: {error}") from None
-    return ImageOps.exif_transpose(image)
+        return decode_image(path)
+    except BadInputError as error:
+        raise BadInputError(f"`{path}` cannot be read as an image: {error}.") from None
 
 
 @torch.inference_mode()

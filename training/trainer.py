@@ -15,8 +15,7 @@ from transformers.trainer_utils import TrainOutput
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation, mixup
 from tailmoe.training.checkpoints import last_complete_checkpoint
-from tailmoe.training.data import DecodedImages
-from tailmoe.training.data import class_counts as count_classes
+from tailmoe.training.data import DecodedImages, class_counts
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import normalize
 from tailmoe.training.metrics import classification_metrics
@@ -69,9 +68,7 @@ class LongTailTrainer(Trainer):
             else dataset
             for dataset, desc in ((train_dataset, "Decoding train images"), (eval_dataset, "Decoding test images"))
         )
-        for dataset in (train_dataset, eval_dataset):
-            _check_labels(dataset, model.config.num_labels)
-        self.class_counts = None if train_dataset is None else count_classes(train_dataset, model.config.num_labels)
+        self.class_counts = None if train_dataset is None else class_counts(train_dataset, model.config.num_labels)
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", _whole_batch)
         super().__init__(
@@ -242,7 +239,7 @@ class LongTailTrainer(Trainer):
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        counts = self.class_counts or self.model.config.class_counts or [1] * self.model.config.num_labels
+        counts = self.class_counts or getattr(self.model.config, "class_counts", None)
         metrics = classification_metrics(logits, prediction.label_ids, counts)
         return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
@@ -253,15 +250,3 @@ def _cosine(share: float) -> float:
 
 def _whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch
-
-
-def _check_labels(dataset: DecodedImages | None, num_labels: int) -> None:
-    if dataset is None:
-        return
-    labels = dataset.labels
-    if labels.min() < 0 or labels.max() >= num_labels:
-        worst = labels.max() if labels.max() >= num_labels else labels.min()
-        raise BadInputError(
-            f"Label {worst} is out of range: the model has {num_labels} labels (0 to {num_labels - 1}). "
-            "Set `num_labels` of its configuration to the number of classes."
-        )

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from tailmoe.modeling import (
+    ICLMoEConfig,
+    ICLMoEForImageClassification,
+    SNNLMoEConfig,
+    SNNLMoEForImageClassification,
+    TailMoEImageProcessor,
+)
+from tailmoe.training.data import class_counts, load_long_tailed
+from tailmoe.training.objectives import ICLObjective, SNNLObjective
+
+
+@pytest.fixture(scope="session")
+def fashion():
+    """A small piece of the embedded data: every 30th training image and every 40th test image."""
+    splits = load_long_tailed("fashion_mnist_lt")
+    rows = {split: [*range(0, len(splits[split]), step)] for split, step in (("train", 30), ("test", 40))}
+    rows["train"] += [len(splits["train"]) - 1]
+    small = {split: splits[split].select(rows[split]) for split in rows}
+    labels = splits["train"]["label"]
+    missing = sorted(set(range(10)) - set(small["train"]["label"]))
+    small["train"] = splits["train"].select(rows["train"] + [labels.index(label) for label in missing])
+    return small
+
+
+@pytest.fixture
+def processor():
+    return TailMoEImageProcessor(num_channels=1, size={"height": 28, "width": 28}, image_mean=[0.3], image_std=[0.35])
+
+
+@pytest.fixture
+def icl(fashion):
+    """A tiny ICL-MoE and its objective."""
+    torch.manual_seed(0)
+    config = ICLMoEConfig(
+        num_channels=1,
+        image_size=28,
+        hidden_sizes=[4, 4, 8],
+        depths=[1, 1, 1],
+        num_experts=2,
+        num_labels=10,
+        class_counts=class_counts(fashion["train"], 10),
+    )
+    return ICLMoEForImageClassification(config), ICLObjective(config)
+
+
+@pytest.fixture
+def snnl(fashion):
+    """A tiny SNNL-MoE and its objective, with a learned temperature."""
+    torch.manual_seed(0)
+    config = SNNLMoEConfig(
+        num_channels=1, image_size=28, hidden_sizes=[4, 8], depths=[1, 1], num_experts=2, num_labels=10
+    )
+    return SNNLMoEForImageClassification(config), SNNLObjective(config, temperature_mode="learned")

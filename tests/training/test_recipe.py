@@ -1,0 +1,129 @@
+"""Recipes: every key is checked, and the baseline is the recipe with its own keys in place."""
+
+import pytest
+import yaml
+
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.objectives import OBJECTIVES
+from tailmoe.training.recipe import MODELS, load_recipe, recipe_names
+
+RECIPE = """
+description: A recipe.
+model: {model_type: icl_moe, depths: [1, 1, 1]}
+data: {name: fashion_mnist_lt}
+training: {learning_rate: 1e-1, weight_decay: 5e-4, num_train_epochs: 2}
+objective: {type: icl, temperature: 0.1}
+baseline:
+  name: plain
+  model: {num_experts: 1}
+  objective: null
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_builds_its_model_and_objective_and_those_of_its_baseline(name):
+    recipe = load_recipe(name)
+    for each in filter(None, (recipe, recipe.baseline_recipe())):
+        fields = dict(each.model)
+        config = MODELS[fields.pop("model_type")][0](**fields, num_labels=10, class_counts=[10] * 10)
+        if each.objective is not None:
+            options = dict(each.objective)
+            OBJECTIVES[options.pop("type")](config, **options)
+
+
+def test_numbers_may_be_written_as_everybody_writes_them(recipe_file):
+    training = load_recipe(str(recipe_file)).training
+    assert training == {"learning_rate": 0.1, "weight_decay": 0.0005, "num_train_epochs": 2}
+    assert isinstance(training["num_train_epochs"], int)
+
+
+def test_the_baseline_is_the_recipe_with_its_own_keys_in_place(recipe_file):
+    recipe = load_recipe(str(recipe_file), ["training.num_train_epochs=7"])
+    baseline = recipe.baseline_recipe()
+    assert baseline.name == "plain"
+    assert baseline.model == {"model_type": "icl_moe", "depths": [1, 1, 1], "num_experts": 1}
+    assert baseline.training == recipe.training
+    assert baseline.data == recipe.data
+    assert baseline.objective is None
+    assert baseline.baseline_recipe() is None
+
+
+def test_a_baseline_may_change_single_options_of_the_objective(recipe_file):
+    content = yaml.safe_load(RECIPE)
+    content["baseline"]["objective"] = {"temperature": 0.5}
+    recipe_file.write_text(yaml.safe_dump(content))
+    assert load_recipe(str(recipe_file)).baseline_recipe().objective == {"type": "icl", "temperature": 0.5}
+
+
+def test_overrides_are_yaml_values_and_may_open_a_section(recipe_file):
+    recipe = load_recipe(
+        str(recipe_file),
+        [
+            "model.depths=[2, 2, 2]",
+            "training.learning_rate=1e-3",
+            "training.auto_augment=false",
+            "data.selection=shuffled",
+        ],
+    )
+    assert recipe.model["depths"] == [2, 2, 2]
+    assert recipe.training["learning_rate"] == 0.001
+    assert recipe.training["auto_augment"] is False
+    assert recipe.data == {"name": "fashion_mnist_lt", "selection": "shuffled"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_expert=2", "`num_expert` is not a key of `model` of type icl_moe; did you mean `num_experts`"),
+        ("training.lerning_rate=1", "`lerning_rate` is not a key of `training`; did you mean `learning_rate`"),
+        ("data.imbalance=1", "`imbalance` is not a key of `data`; did you mean `imbalance_factor`"),
+        ("objective.temprature=1", "`temprature` is not a key of `objective` of type icl; did you mean `temperature`"),
+        ("baseline.modle=1", "`modle` is not a key of `baseline`; did you mean `model`"),
+        ("modle.depths=1", "`modle` is not a key of a recipe; did you mean `model`"),
+        ("training.seed=1", "`seed` is not a key of `training`"),
+        ("model.class_counts=1", "`class_counts` is not a key of `model`"),
+        ("model.model_type=resnet", "`model.model_type` must be one of icl_moe, snnl_moe, got resnet"),
+        ("objective.type=focal", "`objective.type` must be one of icl, snnl, got focal"),
+        ("learning_rate=1", "`--set learning_rate=1` must have the form section.key=value"),
+        ("training", "must have the form section.key=value"),
+        ("baseline.model.widths=1", "`widths` is not a key of `model`"),
+    ],
+)
+def test_a_wrong_key_is_an_error_that_names_the_nearest_right_one(recipe_file, override, message):
+    with pytest.raises(BadInputError, match=message) as error:
+        load_recipe(str(recipe_file), [override])
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_recipe_names_the_nearest_and_all_others():
+    with pytest.raises(BadInputError, match="There is no recipe `quikstart`; did you mean `quickstart`"):
+        load_recipe("quikstart")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1", "must be a mapping"),
+        ("description: x", "lacks `model`"),
+        (RECIPE.replace("name: plain", "description: x"), "`baseline` of the recipe lacks `name`"),
+        (RECIPE.replace("data: {name: fashion_mnist_lt}", "data: cifar10"), "`data` of the recipe must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_recipe_says_what_is_wrong(recipe_file, text, message):
+    recipe_file.write_text(text)
+    with pytest.raises(BadInputError, match=message) as error:
+        load_recipe(str(recipe_file))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BadInputError, match=r"none\.yaml` cannot be read"):
+        load_recipe(str(tmp_path / "none.yaml"))

@@ -1,0 +1,257 @@
+"""LongTailTrainer: objectives, schedules, augmentation, exact resume, and what it says of bad input."""
+
+import copy
+import json
+
+import pytest
+import torch
+from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
+
+from tailmoe.training import ICLObjective, LongTailTrainer, LongTailTrainingArguments
+from tailmoe.training.checkpoints import is_complete, last_complete_checkpoint
+from tailmoe.training.data import DecodedImages
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluation import normalize
+from tailmoe.training.trainer import NonFiniteLossError
+
+
+@pytest.fixture
+def make_trainer(tmp_path, fashion, processor):
+    def make(model, objective=None, callbacks=None, train=fashion["train"], **changes):
+        arguments = {
+            "num_train_epochs": 4,
+            "per_device_train_batch_size": 32,
+            "learning_rate": 0.05,
+            "auto_augment": False,
+            "cutout_size": 4,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "output_dir": str(tmp_path / "run"),
+        }
+        args = LongTailTrainingArguments(**(arguments | changes))
+        return LongTailTrainer(
+            copy.deepcopy(model),
+            args,
+            train_dataset=train,
+            eval_dataset=fashion["test"],
+            processing_class=processor,
+            objective=copy.deepcopy(objective),
+            callbacks=callbacks,
+        )
+
+    return make
+
+
+class StopAt(TrainerCallback):
+    """Saves a checkpoint and stops training after a step, as a signal does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True
+
+
+def assert_same_state(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_training_with_icl_learns_and_logs_every_term(make_trainer, icl):
+    trainer = make_trainer(*icl, num_train_epochs=20)
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert {"competition", "collaboration", "diversity"} <= set(logs[0])
+    assert "contrast" in logs[13]
+    assert set(logs[-1]) >= {"balance", "loss", "learning_rate"}
+    assert "competition" not in logs[-1]
+    assert logs[0]["loss"] == pytest.approx(sum(logs[0][t] for t in ("competition", "collaboration", "diversity")))
+    assert trainer.evaluate()["eval_accuracy"] > 0.2  # chance is 0.1
+
+
+def test_training_with_snnl_trains_the_temperature_too(make_trainer, snnl):
+    trainer = make_trainer(*snnl, num_train_epochs=2)
+    trainer.train()
+    assert trainer.objective.log_temperature != snnl[1].log_temperature
+    assert trainer.objective.log_temperature.grad is None
+
+
+def test_without_an_objective_the_models_own_loss_trains_also_a_model_of_transformers(make_trainer):
+    config = ResNetConfig(
+        num_channels=1, embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic", num_labels=10
+    )
+    trainer = make_trainer(ResNetForImageClassification(config), num_train_epochs=2)
+    trainer.train()
+    assert "model_loss" in trainer.state.log_history[0]
+    assert 0 <= trainer.evaluate()["eval_balanced_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("step", [3, 7, 19])
+@pytest.mark.parametrize("which", ["icl", "snnl"])
+def test_a_run_stopped_at_any_step_ends_bit_identical_to_one_never_stopped(
+    request, make_trainer, tmp_path, which, step
+):
+    model, objective = request.getfixturevalue(which)
+    options = {"mixup_alpha": 0.2, "auto_augment": True}
+    whole = make_trainer(model, objective, output_dir=str(tmp_path / "whole"), **options)
+    whole.train()
+    assert whole.state.max_steps == 20
+    stopped = make_trainer(model, objective, callbacks=[StopAt(step)], **options)
+    stopped.train()
+    assert stopped.state.global_step == step
+    resumed = make_trainer(model, objective, **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
+    assert_same_state(whole.objective.state_dict(), resumed.objective.state_dict())
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_trainer, icl, tmp_path, caplog):
+    trainer = make_trainer(*icl, callbacks=[StopAt(7)], save_total_limit=None)
+    trainer.train()
+    run = tmp_path / "run"
+    assert last_complete_checkpoint(run) == str(run / "checkpoint-7")
+    state = run / "checkpoint-7" / "trainer_state.json"
+    state.write_text(state.read_text()[:100])
+    assert not is_complete(run / "checkpoint-7")
+    assert last_complete_checkpoint(run) == str(run / "checkpoint-5")
+    assert "checkpoint-7" in caplog.text
+    resumed = make_trainer(*icl)
+    resumed.train(resume_from_checkpoint=True)
+    whole = make_trainer(*icl, output_dir=str(tmp_path / "whole"))
+    whole.train()
+    assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are(make_trainer, icl):
+    trainer = make_trainer(*icl, callbacks=[StopAt(18)], save_total_limit=None)
+    trainer.train()
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    resumed = make_trainer(*icl)
+    resumed.train(resume_from_checkpoint=True)
+    changed = {name for name, value in resumed.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"balanced_classifier.weight"}
+
+
+def test_learning_rates_warm_up_fall_to_zero_and_restart_for_the_last_stage(make_trainer, icl):
+    trainer = make_trainer(*icl, warmup_steps=2, learning_rate=0.2, last_stage_learning_rate=0.1)
+    trainer.create_optimizer()
+    scheduler = trainer.create_scheduler(20)
+    rates = []
+    for _ in range(20):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        scheduler.step()
+    assert rates[:3] == pytest.approx([0.0, 0.1, 0.2])
+    assert rates[2:18] == sorted(rates[2:18], reverse=True)
+    assert rates[17] < 0.005
+    assert rates[18] == pytest.approx(0.1)
+    assert rates[19] == pytest.approx(0.05)
+
+
+def test_gradient_accumulation_takes_the_mean_of_the_batches(make_trainer, icl):
+    def first_gradient(**changes):
+        gradients = {}
+
+        class Watch(TrainerCallback):
+            def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+                gradients.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+                control.should_training_stop = True
+
+        model = icl[0]
+        trainer = make_trainer(
+            model, ICLObjective(model.config, balanced_heads="along"), [Watch()], cutout_size=0, crop_padding=0,
+            horizontal_flip=False, save_strategy="no", **changes,
+        )  # fmt: skip
+        trainer.model.train = lambda mode=True: trainer.model  # batch statistics differ between batch sizes
+        for module in trainer.model.modules():
+            module.training = False
+        trainer.model.training = True
+        trainer.train()
+        return gradients
+
+    whole = first_gradient(per_device_train_batch_size=32)
+    parts = first_gradient(per_device_train_batch_size=8, gradient_accumulation_steps=4)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_sgd_decays_every_parameter_and_has_the_papers_momentum(make_trainer, icl):
+    optimizer = make_trainer(*icl).create_optimizer()
+    assert isinstance(optimizer, torch.optim.SGD)
+    (group,) = optimizer.param_groups
+    assert (group["momentum"], group["weight_decay"], len(group["params"])) == (
+        0.9,
+        5e-4,
+        len(list(icl[0].parameters())),
+    )
+
+
+def test_another_optimizer_of_transformers_can_be_asked_for(make_trainer, snnl):
+    trainer = make_trainer(*snnl, optim="adamw_torch", learning_rate=1e-3, num_train_epochs=1)
+    trainer.train()
+    assert type(trainer.optimizer.optimizer).__name__ == "AdamW"
+    assert trainer.objective.log_temperature != snnl[1].log_temperature
+
+
+def test_evaluation_sees_the_pixels_that_the_image_processor_makes(fashion, processor):
+    decoded = DecodedImages.from_dataset(fashion["test"], processor)
+    expected = processor(fashion["test"][:5]["image"], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(normalize(decoded.pixel_values[:5], processor), expected.float())
+
+
+def test_augmentation_differs_between_steps_and_repeats_with_the_seed(make_trainer, icl):
+    def batches(seed):
+        trainer = make_trainer(*icl, seed=seed)
+        trainer.model.train()
+        inputs = {"pixel_values": trainer.train_dataset.pixel_values[:8], "labels": trainer.train_dataset.labels[:8]}
+        return [trainer._prepare_inputs(dict(inputs))["pixel_values"] for _ in range(2)]
+
+    first, second = batches(0)
+    assert not torch.equal(first, second)
+    again, _ = batches(0)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, batches(1)[0])
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_term_and_step(make_trainer, icl, tmp_path):
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 6:
+                with torch.no_grad():
+                    model.classifier.weight.fill_(float("nan"))
+
+    trainer = make_trainer(*icl, callbacks=[Poison()])
+    with pytest.raises(NonFiniteLossError, match=r"`competition` is nan.* at step 7") as error:
+        trainer.train()
+    assert "\n" not in str(error.value)
+    assert trainer.state.global_step == 6
+    checkpoint = last_complete_checkpoint(tmp_path / "run")
+    assert checkpoint.endswith("checkpoint-5")
+    assert json.loads((tmp_path / "run/checkpoint-5/trainer_state.json").read_text())["global_step"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"on_bad_image": "ignore"}, '`on_bad_image` must be "error" or "skip", got "ignore"'),
+        ({"mixup_alpha": -1.0}, "`mixup_alpha` must be at least 0, got -1.0"),
+        ({"remove_unused_columns": True}, "`remove_unused_columns` must be False"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_its_value(make_trainer, icl, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(*icl, **changes)
+
+
+def test_a_label_beyond_the_models_is_an_error_that_names_it(make_trainer, icl):
+    icl[0].config.id2label = {0: "a", 1: "b"}
+    with pytest.raises(BadInputError, match="2 labels"):
+        make_trainer(*icl)
+
+
+def test_a_schedule_other_than_cosine_cannot_have_a_last_stage(make_trainer, icl):
+    trainer = make_trainer(*icl, lr_scheduler_type="linear")
+    with pytest.raises(BadInputError, match="`lr_scheduler_type` must be cosine"):
+        trainer.train()

@@ -1,0 +1,130 @@
+"""Long-tailed subsets of a data set, by the field's CIFAR-LT protocol (Cui et al., CVPR 2019)."""
+
+import math
+from typing import Literal
+
+import datasets
+import numpy as np
+
+from tailmoe.training.errors import BadInputError
+
+
+def long_tailed_counts(num_classes: int, max_count: int, imbalance_factor: float) -> list[int]:
+    """Images of each class: `n_c = int(max_count * imbalance_factor^(-c / (C - 1)))`, class 0 the largest.
+
+    Args:
+        num_classes: C, at least 1.
+        max_count: Images of the largest class, at least 1.
+        imbalance_factor: Largest over smallest class, at least 1.
+
+    Raises:
+        BadInputError: If a value is below its least, or a class would be left without an image.
+    """
+    for name, value in (
+        ("num_classes", num_classes),
+        ("max_count", max_count),
+        ("imbalance_factor", imbalance_factor),
+    ):
+        if not value >= 1:
+            raise BadInputError(f"`{name}` must be at least 1, got {value}.")
+    # the published splits come from this very expression; another order of operations rounds other counts
+    counts = [int(max_count * (1 / imbalance_factor) ** (c / max(num_classes - 1.0, 1.0))) for c in range(num_classes)]
+    if counts[-1] < 1:
+        raise BadInputError(
+            f"`imbalance_factor` {imbalance_factor:g} would leave the smallest class without an image: with "
+            f"{max_count} in the largest, give at most {max_count}."
+        )
+    return counts
+
+
+def make_long_tailed(
+    dataset: datasets.Dataset,
+    imbalance_factor: float,
+    label_column: str = "label",
+    selection: Literal["first", "shuffled"] = "first",
+    seed: int = 0,
+    max_count: int | None = None,
+) -> datasets.Dataset:
+    """A long-tailed subset; rows keep their order.
+
+    Args:
+        dataset: With a label column of type ClassLabel.
+        imbalance_factor: Largest over smallest class, at least 1.
+        label_column: Name of that column.
+        selection: `"first"` keeps the first images of each class in file order (ICL-MoE, SHIKE); `"shuffled"` those
+            of a random order, class after class, from one numpy generator (RIDE, BCL, PaCo use seed 0).
+        seed: Of the random order.
+        max_count: Images of class 0; the most that leaves enough images for every class if None.
+
+    Raises:
+        BadInputError: If a class has too few images, or an argument is wrong.
+    """
+    if selection not in ("first", "shuffled"):
+        raise BadInputError(f"`selection` must be first or shuffled, got {selection}.")
+    available = class_counts(dataset, label_column=label_column)
+    if max_count is None:
+        max_count = _largest_profile(available, imbalance_factor)
+    counts = long_tailed_counts(len(available), max_count, imbalance_factor)
+    for c, (wanted, present) in enumerate(zip(counts, available, strict=True)):
+        if wanted > present:
+            raise BadInputError(
+                f"Class {c} has {present} images, {wanted} were asked for: lower `max_count` ({max_count})."
+            )
+    labels = np.asarray(dataset[label_column])
+    generator = np.random.RandomState(seed)  # the published splits were drawn from this generator
+    kept = []
+    for c, wanted in enumerate(counts):
+        rows = np.flatnonzero(labels == c)
+        if selection == "shuffled":
+            generator.shuffle(rows)
+        kept.append(rows[:wanted])
+    return dataset.select(np.sort(np.concatenate(kept)))
+
+
+def class_counts(dataset: datasets.Dataset, num_classes: int | None = None, label_column: str = "label") -> list[int]:
+    """Images of each class.
+
+    Args:
+        dataset: A `datasets.Dataset`, or `DecodedImages`.
+        num_classes: Number of classes; that of the ClassLabel column if None.
+        label_column: Name of the label column.
+
+    Raises:
+        BadInputError: If there is no image at all, a label is out of range, or a class has no image.
+    """
+    if isinstance(dataset, datasets.Dataset):
+        if label_column not in dataset.column_names:
+            raise BadInputError(
+                f"There is no column `{label_column}`; the columns are {', '.join(dataset.column_names)}."
+            )
+        feature = dataset.features[label_column]
+        if num_classes is None:
+            if not isinstance(feature, datasets.ClassLabel):
+                raise BadInputError(f"Column `{label_column}` must be of type ClassLabel, got {feature}.")
+            num_classes = feature.num_classes
+        labels = np.asarray(dataset[label_column])
+    else:
+        labels = dataset.labels.numpy()
+    if len(labels) == 0:
+        raise BadInputError("The split is empty: it has no image.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        worst = labels.max() if labels.max() >= num_classes else labels.min()
+        raise BadInputError(
+            f"Label {worst} is out of range: there are {num_classes} classes (0 to {num_classes - 1}). "
+            "Make `num_labels` the number of classes of the data."
+        )
+    counts = np.bincount(labels, minlength=num_classes)
+    if counts.min() == 0:
+        raise BadInputError(
+            f"Class {int(counts.argmin())} has no training image: remove it from the labels or give it images."
+        )
+    return counts.tolist()
+
+
+def _largest_profile(available: list[int], imbalance_factor: float) -> int:
+    """The largest `max_count` whose long-tailed counts all classes can supply."""
+    last = max(len(available) - 1, 1)
+    shares = [imbalance_factor ** (-c / last) if imbalance_factor >= 1 else 1.0 for c in range(len(available))]
+    # + 1: int() rounds down, so a class may be asked for a share of up to one image more than it has
+    bound = min(math.ceil((count + 1) / share) - 1 for count, share in zip(available, shares, strict=True))
+    return min(bound, available[0])

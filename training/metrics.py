@@ -1,0 +1,235 @@
+"""Metrics of long-tailed classification and of experts: plain functions, values in [0, 1] unless stated."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.special import entr, softmax
+from sklearn.metrics import confusion_matrix
+
+from tailmoe.training.errors import BadInputError
+
+MANY_ABOVE, FEW_BELOW = 100, 20
+
+
+def shot_groups(class_counts: Sequence[int]) -> dict[str, list[int]]:
+    """Class ids by their training images: `many` above 100, `medium` 20 to 100, `few` below 20 (Liu et al., CVPR 2019)."""
+    groups: dict[str, list[int]] = {"many": [], "medium": [], "few": []}
+    for label, count in enumerate(class_counts):
+        groups["many" if count > MANY_ABOVE else "few" if count < FEW_BELOW else "medium"].append(label)
+    return groups
+
+
+def classification_metrics(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    class_counts: Sequence[int] | None = None,
+    expert_logits: ArrayLike | None = None,
+) -> dict:
+    """All metrics of a classifier on a split.
+
+    Args:
+        logits: (N, C).
+        labels: (N,), class ids.
+        class_counts: Training images of each class; without them the accuracies of shot groups are None.
+        expert_logits: (N, M, C), if the model has experts.
+
+    Returns:
+        What `accuracy_metrics` returns; `ece`; and, if the model has experts, `expert_accuracy`, a list of M.
+
+    Raises:
+        BadInputError: If shapes do not fit, there is no image, a label is out of range or a logit is not finite.
+    """
+    logits, labels = _array(logits), _array(labels)
+    _check_scores(logits, labels)
+    metrics = accuracy_metrics(logits.argmax(axis=1), labels, logits.shape[1], class_counts)
+    metrics["ece"] = expected_calibration_error(softmax(logits, axis=1), labels)
+    if expert_logits is not None:
+        experts = _array(expert_logits)
+        if experts.ndim != 3 or (len(experts), experts.shape[2]) != logits.shape or experts.shape[1] == 0:
+            raise BadInputError(f"`expert_logits` must have shape (N, M, C), got {experts.shape} with {logits.shape}.")
+        _check_finite("expert_logits", experts)
+        metrics["expert_accuracy"] = (experts.argmax(axis=2) == labels[:, None]).mean(axis=0).tolist()
+    return metrics
+
+
+def accuracy_metrics(
+    predictions: ArrayLike, labels: ArrayLike, num_classes: int, class_counts: Sequence[int] | None = None
+) -> dict:
+    """Accuracies of predicted classes.
+
+    A group's accuracy is the mean over its classes, as in Liu et al., CVPR 2019; on a test set with equally many
+    images of each class, that is also the mean over its images.
+
+    Args:
+        predictions: (N,), class ids.
+        labels: (N,), class ids.
+        num_classes: C.
+        class_counts: Training images of each class; without them the accuracies of shot groups are None.
+
+    Returns:
+        `accuracy`, the mean over images; `balanced_accuracy`, the mean over classes; `many_accuracy`,
+        `medium_accuracy`, `few_accuracy`, None for a group without test images; `per_class_accuracy`, a list of C,
+        None for a class without test images; `confusion_matrix`, C lists of C counts, rows true.
+
+    Raises:
+        BadInputError: If shapes do not fit, there is no image, or a class id is out of range.
+    """
+    predictions, labels = _array(predictions), _array(labels)
+    _check_ids("predictions", predictions, num_classes)
+    _check_ids("labels", labels, num_classes)
+    if len(predictions) != len(labels):
+        raise BadInputError(f"There are {len(predictions)} predictions for {len(labels)} labels.")
+    if class_counts is not None and len(class_counts) != num_classes:
+        raise BadInputError(f"`class_counts` must have a count for each of {num_classes} classes, got {class_counts}.")
+    matrix = confusion_matrix(labels, predictions, labels=range(num_classes))
+    images = matrix.sum(axis=1)
+    per_class = [int(matrix[c, c]) / int(images[c]) if images[c] else None for c in range(num_classes)]
+    groups = {"many": [], "medium": [], "few": []} if class_counts is None else shot_groups(class_counts)
+    return {
+        "accuracy": float(matrix.trace() / matrix.sum()),
+        "balanced_accuracy": _mean_over(per_class, range(num_classes)),
+        **{f"{group}_accuracy": _mean_over(per_class, members) for group, members in groups.items()},
+        "per_class_accuracy": per_class,
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15) -> float:
+    """Mean distance of confidence and accuracy over equal bins of confidence, weighted by size.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3; bins are open below and closed above, so
+    that a confidence of 1 falls into the last.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,), class ids.
+        num_bins: At least 1.
+
+    Raises:
+        BadInputError: If shapes do not fit, values are not probabilities, or `num_bins` is below 1.
+    """
+    probabilities, labels = _array(probabilities), _array(labels)
+    _check_scores(probabilities, labels)
+    _check_probabilities("probabilities", probabilities)
+    if num_bins < 1:
+        raise BadInputError(f"`num_bins` must be at least 1, got {num_bins}.")
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    inner_edges = np.linspace(0, 1, num_bins + 1)[1:-1]
+    bins = np.searchsorted(inner_edges, confidence, side="left")
+    # |sum of accuracy - sum of confidence| of a bin, over N, is its weighted distance
+    distance = np.abs(np.bincount(bins, weights=right - confidence))
+    return float(distance.sum() / len(labels))
+
+
+def expert_specialization_entropy(gate_probs: ArrayLike) -> float:
+    """Mean over samples of the gate's entropy, over log K: near 0 for rigid routing, 1 for uniform; 0 for one expert.
+
+    The paper of SNNL-MoE names this metric; the formula is ours.
+
+    Args:
+        gate_probs: (N, K), rows sum to 1.
+
+    Raises:
+        BadInputError: If the rows are not probabilities.
+    """
+    return _relative_entropy(_gate(gate_probs))
+
+
+def gate_load_balance(gate_probs: ArrayLike) -> float:
+    """Entropy of the mean gate, over log K: 1 when all experts carry the same load, 0 when one carries it all.
+
+    Args:
+        gate_probs: (N, K), rows sum to 1.
+
+    Raises:
+        BadInputError: If the rows are not probabilities.
+    """
+    return _relative_entropy(_gate(gate_probs).mean(axis=0, keepdims=True))
+
+
+def pairwise_embedding_similarity(expert_weights: ArrayLike) -> tuple[float, np.ndarray]:
+    """Mean cosine similarity of the pairs of experts' flattened weights, in [-1, 1], and the matrix of all of them.
+
+    The paper of SNNL-MoE names this metric; that it is taken on the experts' first layer is our choice.
+
+    Args:
+        expert_weights: (K, ...), first-layer weights.
+
+    Returns:
+        The mean off the diagonal (0 for one expert) and the matrix (K, K).
+
+    Raises:
+        BadInputError: If there is no weight, or one is not finite.
+    """
+    weights = _array(expert_weights)
+    if weights.ndim < 2 or weights.size == 0:
+        raise BadInputError(f"`expert_weights` must have shape (K, ...), got {weights.shape}.")
+    _check_finite("expert_weights", weights)
+    weights = weights.reshape(len(weights), -1).astype(np.float64)
+    directions = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-12)
+    matrix = np.clip(directions @ directions.T, -1, 1)
+    pairs = len(weights) * (len(weights) - 1)
+    return float((matrix.sum() - matrix.trace()) / max(pairs, 1)), matrix
+
+
+def _array(values: ArrayLike) -> np.ndarray:
+    if isinstance(values, torch.Tensor):  # numpy knows no bfloat16 and reads no device
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()
+    array = np.asarray(values)
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _mean_over(per_class: list[float | None], members: Sequence[int]) -> float | None:
+    values = [per_class[c] for c in members if per_class[c] is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _relative_entropy(rows: np.ndarray) -> float:
+    num_experts = rows.shape[1]
+    if num_experts == 1:
+        return 0.0
+    # rounding alone can exceed 1
+    return min(float(entr(rows).sum(axis=1).mean() / np.log(num_experts)), 1.0)
+
+
+def _gate(gate_probs: ArrayLike) -> np.ndarray:
+    gate = _array(gate_probs)
+    if gate.ndim != 2 or gate.size == 0:
+        raise BadInputError(f"`gate_probs` must have shape (N, K), got {gate.shape}.")
+    _check_probabilities("gate_probs", gate)
+    return np.clip(gate, 0, 1)
+
+
+def _check_scores(scores: np.ndarray, labels: np.ndarray) -> None:
+    if scores.ndim != 2 or labels.shape != (len(scores),):
+        raise BadInputError(
+            f"Predictions and labels must have shapes (N, C) and (N,), got {scores.shape}, {labels.shape}."
+        )
+    _check_ids("labels", labels, scores.shape[1])
+    _check_finite("predictions", scores)
+
+
+def _check_ids(name: str, ids: np.ndarray, num_classes: int) -> None:
+    if ids.ndim != 1 or len(ids) == 0:
+        raise BadInputError(
+            f"`{name}` must hold one class id for each image, at least one; their shape is {ids.shape}."
+        )
+    if ids.dtype.kind not in "iu":
+        raise BadInputError(f"`{name}` must be class ids, which are integers, got {ids.dtype}.")
+    if ids.min() < 0 or ids.max() >= num_classes:
+        raise BadInputError(f"`{name}` must be 0 to {num_classes - 1}, got {ids.min()} to {ids.max()}.")
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise BadInputError(f"`{name}` must be finite, got NaN or infinity.")
+
+
+def _check_probabilities(name: str, rows: np.ndarray) -> None:
+    _check_finite(name, rows)
+    if rows.min() < 0 or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+        raise BadInputError(f"The rows of `{name}` must be probabilities: at least 0, with a sum of 1.")
