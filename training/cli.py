@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -66,14 +65,24 @@ baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 2 for bad input, 1 for failed training, 128 + n for a signal."""
     args = _parser().parse_args(argv)
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for library in ("httpx", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    _set_up_logging()
     try:
         return args.command(args)
     except BadInputError as error:
         return _fail(error, EXIT_BAD_INPUT)
+
+
+def _set_up_logging() -> None:
+    """Our own messages and progress bars; of the libraries, warnings alone."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for library in ("httpx", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def _fail(error: Exception, status: int) -> int:
@@ -153,7 +162,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from tailmoe.hub_cards import results_table
+    from tailmoe.hub_cards.results_table import results_table
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.run import Interrupted, train_recipe
     from tailmoe.training.trainer import NonFiniteLossError
@@ -200,7 +209,7 @@ def _predict(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from tailmoe.hub_cards import results_table
+    from tailmoe.hub_cards.results_table import results_table
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.run import Interrupted
     from tailmoe.training.study import run_study

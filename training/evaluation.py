@@ -28,10 +28,10 @@ from tailmoe.training.metrics import (
 
 
 def normalize(images: Tensor, processor: BaseImageProcessor) -> Tensor:
-    """uint8 images (B, C, H, W) to floats as the image processor scales and normalises them."""
+    """uint8 images (B, C, H, W) to floats as the image processor scales and normalises them, channels last in memory."""
     mean = torch.tensor(processor.image_mean, device=images.device)[:, None, None]
     std = torch.tensor(processor.image_std, device=images.device)[:, None, None]
-    return (images * processor.rescale_factor - mean) / std
+    return ((images * processor.rescale_factor - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
@@ -59,7 +59,7 @@ def predict_pixels(
     """The model's outputs on decoded images (N, C, H, W), uint8: `logits`, and `expert_logits`, `gate_probs` if any."""
     model.eval()
     outputs = defaultdict(list)
-    for batch in tqdm(pixel_values.split(batch_size), desc="Evaluating", unit="batch", leave=False):
+    for batch in tqdm(pixel_values.split(batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
         output = model(pixel_values=normalize(batch.to(model.device), processor))
         for name in ("logits", "expert_logits", "gate_probs"):
             if output.get(name) is not None:
@@ -145,7 +145,7 @@ def predict_images(model: PreTrainedModel, processor: BaseImageProcessor, paths:
         K weights, or None.
     """
     predictions = []
-    for path in tqdm(paths, desc="Predicting", unit="image", disable=len(paths) < 10):
+    for path in tqdm(paths, desc="Predicting", unit="image", disable=True if len(paths) < 10 else None):
         inputs = processor(open_image(path), return_tensors="pt").to(model.device)
         output = model(**inputs)
         experts = output.get("expert_logits")

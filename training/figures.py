@@ -50,7 +50,7 @@ def accuracy_per_class_figure(results: dict, path: Path) -> None:
             color=colour,
             markersize=7 if len(counts) <= NAMED_CLASSES else 5,
             markerfacecolor=colour if run is results else "none",
-            label=f"{run['name']} (mean of classes {mean:.1f} %)",
+            label=f"{run['title']} (mean of classes {mean:.1f} %)",
             zorder=3,
         )
     axes.set_xscale("log")
@@ -83,7 +83,7 @@ def confusion_figure(results: dict, path: Path) -> None:
         matrix = np.asarray(run["metrics"]["confusion_matrix"], dtype=float)[np.ix_(order, order)]
         shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100))  # the root shows rare confusions
-        axes.set_title(f"{run['name']}: {100 * run['metrics']['accuracy']:.1f} % right", fontsize=11)
+        axes.set_title(f"{run['title']}: {100 * run['metrics']['accuracy']:.1f} % right", fontsize=11)
         axes.set_xlabel("predicted class" if named else "predicted class, from most to fewest training images")
         if named:
             names = [_short(results["dataset"]["label_names"][c]) for c in order]
@@ -107,7 +107,7 @@ def expert_similarity_figure(results: dict, path: Path) -> None:
         matrix = np.asarray(run["metrics"]["expert_similarity_matrix"])
         image = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1)
         mean = run["metrics"]["pairwise_embedding_similarity"]
-        axes.set_title(f"{run['name']}\nmean of pairs {mean:.3f}", fontsize=11)
+        axes.set_title(f"{run['title']}\nmean of pairs {mean:.3f}", fontsize=11)
         ticks = range(len(matrix))
         axes.set_xticks(ticks, [f"{k + 1}" for k in ticks])
         axes.set_yticks(ticks, [f"{k + 1}" for k in ticks])
@@ -132,7 +132,8 @@ def _short(name: str) -> str:
 
 def _shade_shot_groups(axes: Axes) -> None:
     left, right = axes.get_xlim()
-    bounds = [max(left, MANY_ABOVE), MANY_ABOVE, FEW_BELOW, min(right, FEW_BELOW)]
+    many, few = MANY_ABOVE + 0.5, FEW_BELOW - 0.5
+    bounds = [max(left, many), many, few, min(right, few)]
     for label, start, end, shade in zip(
         (f"many (> {MANY_ABOVE})", f"medium ({FEW_BELOW}-{MANY_ABOVE})", f"few (< {FEW_BELOW})"),
         bounds[:-1],

@@ -47,15 +47,17 @@ class Recipe:
 
     Args:
         name: Name of the recipe, from its file.
+        title: What tables and figures call the model.
         description: One sentence.
         model: `model_type` and fields of its configuration.
         data: Arguments of `load_long_tailed`.
         training: Arguments of `LongTailTrainingArguments`.
         objective: `type` and arguments of the objective; None for the model's own loss.
-        baseline: What differs in the run to compare with, and its `name`; None for no comparison.
+        baseline: The keys that differ in the run to compare with, its `title` among them; None for no comparison.
     """
 
     name: str
+    title: str
     description: str
     model: dict
     data: dict
@@ -72,12 +74,11 @@ class Recipe:
         if self.baseline is None:
             return None
         changes = copy.deepcopy(self.baseline)
-        merged = self.to_dict() | {"baseline": None, "description": changes.pop("description", self.description)}
-        name = changes.pop("name")
+        merged = self.to_dict() | {key: changes.pop(key) for key in ("title", "description")} | {"baseline": None}
         for section, values in changes.items():
             keeps = values is not None and merged[section] is not None and "type" not in values
             merged[section] = merged[section] | values if keeps else values
-        return Recipe(name=name, **merged)
+        return Recipe(name=f"{self.name}-baseline", **merged)
 
 
 def recipe_names() -> list[str]:
@@ -148,7 +149,7 @@ def _apply(content: dict, override: str) -> None:
 
 def _check_recipe(content: dict) -> None:
     _check_keys(content, _recipe_keys(), "a recipe")
-    missing = [key for key in ("description", "model", "data", "training") if content.get(key) is None]
+    missing = [key for key in ("title", "description", "model", "data", "training") if content.get(key) is None]
     if missing:
         raise BadInputError(f"The recipe lacks `{missing[0]}`.")
     for section in ("model", "data", "training", "objective", "baseline"):
@@ -163,9 +164,10 @@ def _check_recipe(content: dict) -> None:
         objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
         _check_typed_section("objective", "type", content["objective"], objectives)
     if content.get("baseline") is not None:
-        _check_keys(content["baseline"], ["name", *_recipe_keys()], "`baseline`")
-        if "name" not in content["baseline"]:
-            raise BadInputError("`baseline` of the recipe lacks `name`.")
+        _check_keys(content["baseline"], [key for key in _recipe_keys() if key != "baseline"], "`baseline`")
+        for key in ("title", "description"):
+            if key not in content["baseline"]:
+                raise BadInputError(f"`baseline` of the recipe lacks `{key}`.")
 
 
 def _check_typed_section(section: str, type_key: str, values: dict, keys_of_type: dict[str, list[str]]) -> None:

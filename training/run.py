@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 
-from tailmoe.hub_cards import render_model_card
+from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
@@ -135,7 +136,11 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     model = _build_model(recipe, images.description)
     stop = StopOnSignal()
     with _naming("training"):
-        args = LongTailTrainingArguments(output_dir=str(output_dir), seed=seed, report_to="none", **recipe.training)
+        args = LongTailTrainingArguments(
+            output_dir=str(output_dir),
+            seed=seed,
+            **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **recipe.training},
+        )
     trainer = LongTailTrainer(
         model=model,
         args=args,
@@ -154,6 +159,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
         raise Interrupted(stop.received)
     results = {
         "name": recipe.name,
+        "title": recipe.title,
         "description": recipe.description,
         "model_type": model.config.model_type,
         "num_parameters": model.num_parameters(),

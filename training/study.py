@@ -11,19 +11,9 @@ from tailmoe.training.recipe import Recipe
 from tailmoe.training.run import train_recipe
 
 logger = logging.getLogger(__name__)
-SHARED_KEYS = (
-    "name",
-    "description",
-    "model_type",
-    "num_parameters",
-    "config",
-    "dataset",
-    "recipe",
-    "commit",
-    "versions",
-    "hardware",
-    "date",
-)
+# the same in every run of a study
+SHARED = ("name", "title", "description", "model_type", "num_parameters", "config", "dataset", "recipe")
+ENVIRONMENT = ("commit", "versions", "hardware", "date")
 
 
 def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) -> dict:
@@ -38,11 +28,11 @@ def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) 
         command: The command line, for the record.
 
     Returns:
-        The summary: mean and sample standard deviation (None for one seed) of every scalar metric.
+        The study, see `summarise`.
     """
     runs = []
     for seed in seeds:
-        logger.info("Seed %d (%s)", seed, recipe.name)
+        logger.info("Seed %d of %s", seed, recipe.name)
         runs.append(train_recipe(recipe, output_dir / f"seed-{seed}", seed, resume=True))
     study = summarise(runs) | {"command": command}
     (output_dir / "study.json").write_text(json.dumps(study, indent=2) + "\n")
@@ -50,41 +40,38 @@ def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) 
 
 
 def summarise(runs: list[dict]) -> dict:
-    """The summary of runs that differ in their seed alone; each run is the content of a `results.json`.
+    """One study of runs (contents of `results.json`) that differ in their seed alone.
+
+    It has the keys of a run, with `metrics` and `train_seconds` as `{"mean", "std"}` over the seeds (sample standard
+    deviation, None for one seed), the `baseline` likewise, and every run's own figures in `runs`.
 
     Raises:
         BadInputError: If the runs were made at different commits.
     """
-    commits = {run["commit"] for run in runs}
+    commits = sorted({str(run["commit"]) for run in runs})
     if len(commits) > 1:
-        raise BadInputError(f"The seeds were trained at different commits ({', '.join(map(str, commits))}).")
-    first, last = runs[0], runs[-1]
-    baselines = [run["baseline"] for run in runs if run["baseline"] is not None]
+        raise BadInputError(f"The seeds were trained at different commits ({', '.join(commits)}): train them again.")
+    study = _summary_of(runs)
+    if runs[0]["baseline"] is not None:
+        study["baseline"] = _summary_of([run["baseline"] for run in runs])
+    return study | {key: runs[-1][key] for key in ENVIRONMENT}
+
+
+def _summary_of(runs: list[dict]) -> dict:
+    scalars = [name for name, value in runs[0]["metrics"].items() if isinstance(value, float)]
     return {
-        **{key: last[key] for key in SHARED_KEYS},
+        **{key: runs[0][key] for key in SHARED},
         "seeds": [run["seed"] for run in runs],
-        "runs": [_run_of(run) | {"baseline": _run_of(run["baseline"])} for run in runs],
-        "summary": _summary(runs),
-        "baseline_summary": _summary(baselines) if baselines else None,
-        "baseline_name": first["baseline"]["name"] if baselines else None,
-        "baseline_num_parameters": first["baseline"]["num_parameters"] if baselines else None,
+        "metrics": {name: _spread([run["metrics"][name] for run in runs]) for name in scalars},
+        "train_seconds": _spread([run["train_seconds"] for run in runs]),
+        "baseline": None,
+        "runs": [{key: run[key] for key in ("seed", "metrics", "train_seconds", "peak_memory_gb")} for run in runs],
     }
 
 
-def _run_of(results: dict | None) -> dict | None:
-    if results is None:
-        return None
-    return {key: results[key] for key in ("seed", "metrics", "train_seconds", "peak_memory_gb")}
-
-
-def _summary(runs: list[dict]) -> dict[str, dict[str, float | None]]:
-    scalars = {name for name, value in runs[0]["metrics"].items() if isinstance(value, float)}
-    columns = {name: [run["metrics"][name] for run in runs] for name in sorted(scalars)}
-    columns["train_seconds"] = [run["train_seconds"] for run in runs if run["train_seconds"] is not None]
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    measured = [value for value in values if value is not None]
     return {
-        name: {
-            "mean": float(np.mean(values)) if values else None,
-            "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        }
-        for name, values in columns.items()
+        "mean": float(np.mean(measured)) if measured else None,
+        "std": float(np.std(measured, ddof=1)) if len(measured) > 1 else None,
     }

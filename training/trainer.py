@@ -72,7 +72,7 @@ class LongTailTrainer(Trainer):
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", _whole_batch)
         super().__init__(
-            model=model,
+            model=model.to(memory_format=torch.channels_last),  # convolutions are faster so
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,

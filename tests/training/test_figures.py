@@ -18,13 +18,13 @@ from tailmoe.training.figures import (
 DRAWINGS = [accuracy_per_class_figure, confusion_figure, expert_similarity_figure]
 
 
-def made_up_run(name, seed, num_classes=10):
+def made_up_run(title, seed, num_classes=10):
     """A run of made-up numbers, with what figures read of a results file."""
     generator = np.random.default_rng(seed)
     matrix = generator.integers(1, 20, size=(num_classes, num_classes)) + 40 * np.eye(num_classes, dtype=int)
     accuracies = (matrix.diagonal() / matrix.sum(axis=1)).tolist()
     return {
-        "name": name,
+        "title": title,
         "dataset": {
             "class_counts": [int(500 * 100 ** (-c / max(num_classes - 1, 1))) for c in range(num_classes)],
             "label_names": [f"class {c}" for c in range(num_classes)],

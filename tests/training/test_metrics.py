@@ -165,7 +165,7 @@ def test_probabilities_that_come_true_as_often_as_they_say_have_no_calibration_e
 
 @pytest.mark.parametrize("rows", [[[2.0, -1.0]], [[0.5, 0.4]], [[np.nan, 1.0]]])
 def test_rows_that_are_no_probabilities_are_refused(rows):
-    with pytest.raises(BadInputError, match="probabilities|finite"):
+    with pytest.raises(BadInputError, match=r"probabilities|finite"):
         expected_calibration_error(np.array(rows), np.array([0]))
     with pytest.raises(BadInputError, match="gate_probs"):
         expert_specialization_entropy(rows)

@@ -8,13 +8,15 @@ from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, load_recipe, recipe_names
 
 RECIPE = """
+title: Mine
 description: A recipe.
 model: {model_type: icl_moe, depths: [1, 1, 1]}
 data: {name: fashion_mnist_lt}
 training: {learning_rate: 1e-1, weight_decay: 5e-4, num_train_epochs: 2}
 objective: {type: icl, temperature: 0.1}
 baseline:
-  name: plain
+  title: plain
+  description: Without experts.
   model: {num_experts: 1}
   objective: null
 """
@@ -47,7 +49,7 @@ def test_numbers_may_be_written_as_everybody_writes_them(recipe_file):
 def test_the_baseline_is_the_recipe_with_its_own_keys_in_place(recipe_file):
     recipe = load_recipe(str(recipe_file), ["training.num_train_epochs=7"])
     baseline = recipe.baseline_recipe()
-    assert baseline.name == "plain"
+    assert (baseline.name, baseline.title) == ("mine-baseline", "plain")
     assert baseline.model == {"model_type": "icl_moe", "depths": [1, 1, 1], "num_experts": 1}
     assert baseline.training == recipe.training
     assert baseline.data == recipe.data
@@ -112,8 +114,8 @@ def test_an_unknown_recipe_names_the_nearest_and_all_others():
     [
         ("a: [", "is not YAML"),
         ("- 1", "must be a mapping"),
-        ("description: x", "lacks `model`"),
-        (RECIPE.replace("name: plain", "description: x"), "`baseline` of the recipe lacks `name`"),
+        ("title: x\ndescription: x", "lacks `model`"),
+        (RECIPE.replace("title: plain", "objective: null"), "`baseline` of the recipe lacks `title`"),
         (RECIPE.replace("data: {name: fashion_mnist_lt}", "data: cifar10"), "`data` of the recipe must be a mapping"),
     ],
 )

@@ -84,7 +84,7 @@ class DecodedImages(torch.utils.data.Dataset):
             raise BadInputError("The split is empty: it has no image.")
         encoded = dataset.cast_column("image", datasets.Image(decode=False))
         chunks, kept, bad = [], [], []
-        with tqdm(total=len(dataset), desc=desc, unit="image", leave=False) as bar:
+        with tqdm(total=len(dataset), desc=desc, unit="image", leave=False, disable=None) as bar:
             for start in range(0, len(dataset), CHUNK):
                 images = []
                 for row, value in enumerate(encoded[start : start + CHUNK]["image"], start):

@@ -1,0 +1,164 @@
+"""The model card of a run, rendered from its results alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent, table_rows
+from tailmoe.training.metrics import shot_groups
+
+TEMPLATES = Path(__file__).parent / "templates"
+MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
+HUB_DATASETS = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+    "fashion_mnist_lt": "zalando-datasets/fashion_mnist",
+    "mnist": "ylecun/mnist",
+}
+EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
+LISTED_CLASSES = 100  # a table of more is no reading
+
+
+class _RecipeDumper(yaml.SafeDumper):
+    """YAML with lists on one line, as recipes have them."""
+
+
+_RecipeDumper.add_representer(
+    list, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
+)
+
+
+def render_model_card(results: dict, repo_id: str | None = None, figures: Sequence[str] = ()) -> ModelCard:
+    """Render the card of a run.
+
+    Args:
+        results: Content of a run's `results.json`.
+        repo_id: `owner/name` on the Hub, for the title and the example; the run's folder if None.
+        figures: Paths of the figures, relative to the card.
+
+    Raises:
+        jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown, not HTML
+    )
+    environment.filters |= {"percent": percent, "thousands": lambda number: f"{int(number):,}"}
+    dataset, metrics = results["dataset"], results["metrics"]
+    scored = [c for c, value in enumerate(metrics["per_class_accuracy"]) if value is not None]
+    content = environment.get_template("model_card.md").render(
+        card_data=_card_data(results, repo_id).to_yaml(),
+        title=_title(results, repo_id),
+        repo_id=repo_id,
+        results=results,
+        kind=kind_of_model(results),
+        model_class=MODEL_CLASSES[results["model_type"]],
+        results_table=format_table(_result_rows(results), markdown=True),
+        expert_table=format_table(_expert_rows(results), markdown=True) if EXPERT_METRICS[0] in metrics else None,
+        group_table=format_table(_group_rows(dataset["class_counts"]), markdown=True),
+        class_table=_class_table(dataset, metrics),
+        hardest=min(scored, key=lambda c: metrics["per_class_accuracy"][c]),
+        figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
+        recipe=yaml.dump(
+            results["recipe"], Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110
+        ).strip(),
+        hub_dataset=HUB_DATASETS.get(dataset["name"]),
+    )
+    return ModelCard(content)
+
+
+def kind_of_model(results: dict) -> str:
+    """What the network and its objective amount to.
+
+    Returns:
+        `"icl"`, `"snnl"`; `"mixture"`, SNNL-MoE's network without its loss; `"cross_entropy"`, one plain network;
+        `"icl_network"`, ICL-MoE's network with the model's own loss.
+    """
+    config, objective = results["config"], results["recipe"]["objective"]
+    if results["model_type"] == "snnl_moe":
+        return "mixture" if objective is None or objective.get("snnl_weight") == 0 else "snnl"
+    if objective is not None:
+        return "icl"
+    return "cross_entropy" if config["num_experts"] == 1 and not config["balanced_heads"] else "icl_network"
+
+
+def _title(results: dict, repo_id: str | None) -> str:
+    return results["name"] if repo_id is None else repo_id.rpartition("/")[2]
+
+
+def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
+    name, kind = results["dataset"]["name"], kind_of_model(results)
+    tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results["model_type"]]
+    hub_dataset = HUB_DATASETS.get(name)
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="image-classification",
+        tags=[*tags, "baseline" if kind == "cross_entropy" else "mixture-of-experts"],
+        datasets=None if hub_dataset is None else [hub_dataset],
+        metrics=["accuracy"],
+        model_name=_title(results, repo_id),
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                task_name="Image classification",
+                dataset_type=hub_dataset or name,
+                dataset_name=f"{name}, imbalance factor {results['dataset']['imbalance_factor']:.4g}",
+                dataset_split="test",
+                metric_type=metric,
+                metric_name=metric.replace("_", " "),
+                metric_value=value,
+            )
+            for metric, value in results["metrics"].items()
+            if isinstance(value, float)
+        ],
+    )
+
+
+def _result_rows(results: dict) -> list[dict[str, str]]:
+    runs = [results] if results["baseline"] is None else [results["baseline"], results]
+    rows = []
+    for run, row in zip(runs, table_rows(results), strict=True):
+        experts = run["metrics"].get("expert_accuracy") or []
+        row["each expert"] = " / ".join(map(percent, experts)) if len(experts) > 1 else NOT_MEASURED
+        row["ECE"] = percent(run["metrics"]["ece"])
+        row["seed"] = str(run["seed"])
+        rows.append(row)
+    return rows
+
+
+def _expert_rows(results: dict) -> list[dict[str, str]]:
+    runs = [run for run in (results["baseline"], results) if run is not None and EXPERT_METRICS[0] in run["metrics"]]
+    return [
+        {"model": run["title"], **{name.replace("_", " "): f"{run['metrics'][name]:.3f}" for name in EXPERT_METRICS}}
+        for run in runs
+    ]
+
+
+def _group_rows(class_counts: Sequence[int]) -> list[dict[str, str]]:
+    return [
+        {
+            "classes with": {"many": "more than 100", "medium": "20 to 100", "few": "fewer than 20"}[group],
+            "classes": str(len(members)),
+            "training images": f"{sum(class_counts[c] for c in members):,}",
+        }
+        for group, members in shot_groups(class_counts).items()
+    ]
+
+
+def _class_table(dataset: dict, metrics: dict) -> str | None:
+    counts = dataset["class_counts"]
+    if len(counts) > LISTED_CLASSES:
+        return None
+    rows = zip(dataset["label_names"], counts, metrics["per_class_accuracy"], strict=True)
+    return format_table(
+        [{"class": name, "training images": f"{n:,}", "accuracy": percent(accuracy)} for name, n, accuracy in rows],
+        markdown=True,
+    )

@@ -1,0 +1,199 @@
+"""Cards: valid for the Hub, complete, and with no number that is not in the results."""
+
+import copy
+import re
+
+import jinja2
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from tailmoe.hub_cards.model_card import render_model_card
+from tailmoe.hub_cards.model_card import HUB_DATASETS
+from tailmoe.training.data.sources import KNOWN
+
+FEW = "few-shot ones"
+
+
+def table_after(card, heading):
+    """The first Markdown table after `heading`: a list of dicts."""
+    lines = card.text[card.text.index(heading) :].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def scalars(value):
+    """All numbers in nested results."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in scalars(item)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def test_metadata_survives_a_round_trip(results, tmp_path):
+    render_model_card(results, "someone/icl-quickstart").save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert isinstance(data, ModelCardData)
+    assert (data.license, data.library_name) == ("apache-2.0", "transformers")
+    assert data.pipeline_tag == "image-classification"
+    assert data.datasets == ["zalando-datasets/fashion_mnist"]
+    assert {"long-tailed", "mixture-of-experts", "icl_moe"} <= set(data.tags)
+    assert data.model_name == "icl-quickstart"
+    assert yaml.safe_load(data.to_yaml())["model-index"][0]["name"] == "icl-quickstart"
+
+
+def test_the_model_index_has_every_scalar_metric_and_no_other(snnl_results):
+    for metric in ("many_accuracy", "few_accuracy"):
+        snnl_results["metrics"][metric] = None
+    card = render_model_card(snnl_results)
+    indexed = {entry.metric_type: entry.metric_value for entry in card.data.eval_results}
+    assert indexed == {name: value for name, value in snnl_results["metrics"].items() if isinstance(value, float)}
+
+
+def test_the_results_table_shows_the_values_of_both_runs(results):
+    rows = table_after(render_model_card(results), "## Results")
+    assert [row["model"] for row in rows] == ["cross-entropy", "ICL-MoE"]
+    for row, run in zip(rows, (results["baseline"], results), strict=True):
+        metrics = run["metrics"]
+        for title, name in (("overall", "accuracy"), ("balanced", "balanced_accuracy"), ("ECE", "ece")):
+            assert row[title] == f"{100 * metrics[name]:.1f}"
+        for group in ("many", "medium", "few"):
+            assert row[group] == f"{100 * metrics[f'{group}_accuracy']:.1f}"
+        assert row["parameters"] == f"{run['num_parameters']:,}"
+        assert row["width"] == "16-32-64"
+        assert (row["seconds"], row["seed"]) == (f"{run['train_seconds']:.0f}", "4")
+    assert [row["each expert"] for row in rows] == ["—", "69.7 / 68.6"]
+
+
+def test_what_was_not_measured_is_a_dash(results):
+    results["metrics"]["few_accuracy"] = None
+    results["metrics"]["per_class_accuracy"][2] = None
+    results["train_seconds"] = None
+    card = render_model_card(results)
+    row = table_after(card, "## Results")[1]
+    assert (row["few"], row["seconds"]) == ("—", "—")
+    assert table_after(card, "Every class")[2]["accuracy"] == "—"
+    assert FEW not in card.text
+    assert "the run was resumed" in card.text
+    assert "lowest accuracy is T-shirt|top: 75.6 %" in card.text
+
+
+def test_every_number_with_a_decimal_comes_from_the_results(snnl_results):
+    card = render_model_card(snnl_results)
+    values = scalars(snnl_results)
+    known = {form % (scale * value) for value in values for form, scale in (("%.1f", 100), ("%.3f", 1), ("%.1f", 1))}
+    text = card.text.replace("arXiv:2603.26734", "")
+    for version in snnl_results["versions"].values():
+        text = text.replace(version, "")
+    found = re.findall(r"-?\d+\.\d+", text)
+    assert len(found) > 20
+    assert set(found) <= known
+
+
+def test_a_changed_metric_changes_the_card_and_an_extra_one_does_not_appear(results):
+    before = render_model_card(results).text
+    changed = copy.deepcopy(results)
+    changed["metrics"]["few_accuracy"] = 0.0777
+    assert "7.8" not in before
+    assert render_model_card(changed).text.count("7.8") == 2
+    assert "specialization" not in before
+
+
+def test_expert_metrics_are_shown_with_their_formulas(snnl_results):
+    card = render_model_card(snnl_results)
+    rows = table_after(card, "ECE: expected")
+    assert [row["model"] for row in rows] == ["cross-entropy", "ICL-MoE"]
+    assert rows[1]["expert specialization entropy"] == "0.556"
+    assert rows[1]["gate load balance"] == "0.817"
+    assert rows[1]["pairwise embedding similarity"] == "-0.138"
+    assert "divided by log K" in card.text
+    assert "SNNLMoEForImageClassification" in card.text
+    assert "2603.26734" in card.text
+    assert "Independent and Collaborative" not in card.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("seed",), ("commit",), ("command",), ("dataset", "num_test"), ("hardware", "cpu"), ("baseline", "description")],
+)
+def test_a_missing_value_is_an_error(results, path):
+    *parents, last = path
+    part = results
+    for key in parents:
+        part = part[key]
+    del part[last]
+    with pytest.raises((jinja2.UndefinedError, KeyError), match=last):
+        render_model_card(results)
+
+
+def test_a_plain_network_is_called_a_baseline_and_no_mixture(results):
+    card = render_model_card(results["baseline"])
+    assert "baseline and no mixture of experts" in card.text
+    assert "trained by cross-entropy" in card.text
+    assert "mixture-of-experts" not in card.data.tags
+    assert "baseline" in card.data.tags
+
+
+def test_each_kind_of_model_is_described_as_what_it_is(results, snnl_results):
+    assert "2 experts that share their first layers" in render_model_card(results).text
+    results["recipe"]["objective"] = None
+    assert "without independent and collaborative learning" in render_model_card(results).text
+    assert "trained with the soft nearest neighbour loss" in render_model_card(snnl_results).text
+    assert "trained without the soft nearest neighbour loss" in render_model_card(snnl_results["baseline"]).text
+
+
+def test_the_example_runs_from_the_hub_or_from_the_folder(results):
+    assert 'model="someone/model", trust_remote_code=True' in render_model_card(results, "someone/model").text
+    assert 'model=".", trust_remote_code=True' in render_model_card(results).text
+    code = re.search(r"```python\n(.*?)```", render_model_card(results).text, re.DOTALL)[1]
+    compile(code, "card", "exec")
+    assert len(code.splitlines()) == 5
+
+
+def test_figures_and_the_recipe_are_in_the_card(results):
+    card = render_model_card(results, figures=["figures/accuracy_per_class.png"])
+    assert "![Accuracy per class](figures/accuracy_per_class.png)" in card.text
+    recipe = re.search(r"```yaml\n(.*?)```", card.text, re.DOTALL)[1]
+    assert yaml.safe_load(recipe) == results["recipe"]
+    assert "![" not in render_model_card(results).text
+
+
+def test_training_images_are_counted_by_group_and_by_class(results):
+    card = render_model_card(results)
+    groups = table_after(card, "## Training data")
+    assert [(row["classes"], row["training images"]) for row in groups] == [("1", "1,000"), ("1", "50"), ("1", "8")]
+    classes = table_after(card, "Every class")
+    assert [row["training images"] for row in classes] == ["1,000", "50", "8"]
+    assert classes[1]["class"] == r"T-shirt\|top"
+
+
+def test_a_long_list_of_classes_is_left_out(results):
+    results["dataset"] |= {"class_counts": [200] * 101, "label_names": [f"c{c}" for c in range(101)]}
+    results["metrics"]["per_class_accuracy"] = [0.5] * 101
+    assert "Every class" not in render_model_card(results).text
+
+
+def test_data_unknown_to_the_hub_gets_no_link(results):
+    results["dataset"]["name"] = "my_images"
+    results["recipe"]["data"] = {"name": "my_images", "imbalance_factor": 10}
+    card = render_model_card(results)
+    assert card.data.datasets is None
+    assert "huggingface.co/datasets" not in card.text
+    assert "first images of each class in file order" in card.text
+
+
+def test_known_data_sets_are_those_that_can_be_loaded():
+    assert {name: hub_id for name, (hub_id, *_) in KNOWN.items()} == {
+        name: hub_id for name, hub_id in HUB_DATASETS.items() if name != "fashion_mnist_lt"
+    }
+
+
+def test_lines_have_no_gaps_of_more_than_one_blank(results, snnl_results):
+    for content in (results, snnl_results, results["baseline"]):
+        assert "\n\n\n" not in render_model_card(content, figures=["figures/a.png"]).text

@@ -1,0 +1,127 @@
+"""Tables: of a run, of a study, and the README's."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tailmoe.hub_cards.results_table import results_table
+from tailmoe.hub_cards.results_table import NO_STUDY, format_table, main, readme_table, update_readme
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.study import summarise
+
+README = "# Title\n\n<!-- results -->\nold\n<!-- /results -->\n\nThe end.\n"
+
+
+@pytest.fixture
+def folder(study, tmp_path):
+    """A README with markers, and a folder of one study."""
+    (tmp_path / "README.md").write_text(README)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "quickstart.json").write_text(json.dumps(study))
+    return tmp_path
+
+
+def test_columns_line_up_and_markdown_escapes_bars():
+    rows = [{"name": "a|b", "value": "1"}, {"name": "c", "value": "22.5"}]
+    assert format_table(rows) == "name  value\n----  -----\na|b       1\nc      22.5"
+    markdown = format_table(rows, markdown=True).splitlines()
+    assert markdown == ["| name | value |", "| ---- | ----: |", "| a\\|b |     1 |", "| c    |  22.5 |"]
+
+
+def test_a_run_stands_below_its_baseline_with_width_and_parameters(results):
+    lines = results_table(results).splitlines()
+    cells = [" ".join(line.split()) for line in lines]
+    assert cells[0] == "model width parameters overall balanced many medium few seconds"
+    assert cells[2] == "cross-entropy 16-32-64 98,765 62.3 62.5 80.6 66.7 39.9 33"
+    assert cells[3] == "ICL-MoE 16-32-64 312,345 71.2 71.4 89.5 75.6 48.8 51"
+    assert lines[-1] == "Accuracy in % on 300 test images of fashion_mnist_lt; seed 4."
+
+
+def test_a_run_without_baseline_has_one_row_and_dashes_for_what_is_missing(results):
+    results["metrics"]["few_accuracy"] = None
+    results["train_seconds"] = None
+    lines = results_table(results | {"baseline": None}).splitlines()
+    assert len(lines) == 5
+    assert lines[2].split()[-2:] == ["—", "—"]
+
+
+def test_a_study_shows_mean_and_deviation(study):
+    lines = results_table(study).splitlines()
+    assert "62.34 ± 0.00" in lines[2]
+    assert "72.50 ± 1.80" in lines[3]
+    assert lines[-1].endswith("mean ± standard deviation; seeds 0, 1, 2.")
+
+
+def test_a_study_of_one_seed_shows_no_deviation(results):
+    table = results_table(summarise([results]))
+    assert "±" not in table
+    assert table == results_table(results)
+
+
+def test_the_width_of_a_baseline_is_its_own(results):
+    results["baseline"]["config"]["hidden_sizes"] = [64, 128, 256]
+    lines = results_table(results).splitlines()
+    assert "64-128-256" in lines[2]
+    assert "16-32-64" in lines[3]
+
+
+def test_the_readme_gets_the_table_between_its_markers(folder):
+    update_readme(folder / "README.md", folder / "results")
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# Title\n\n<!-- results -->\n| model ")
+    assert text.endswith("\n<!-- /results -->\n\nThe end.\n")
+    assert "old" not in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "± " in line][:2]
+    assert [row[0] for row in rows] == ["cross-entropy", "ICL-MoE"]
+    assert rows[1][1:7] == ["quickstart", "fashion_mnist_lt", "125", "3", "16-32-64", "312,345"]
+    assert rows[1][7] == "72.50 ± 1.80"
+    assert [row[-1] for row in rows] == ["—", "51"]
+    assert rows[1][-3] == "—"
+    update_readme(folder / "README.md", folder / "results")
+    assert (folder / "README.md").read_text() == text
+
+
+def test_a_folder_without_studies_says_so(folder):
+    (folder / "results" / "quickstart.json").unlink()
+    assert readme_table(folder / "results") == NO_STUDY
+
+
+@pytest.mark.parametrize(
+    "text", ["no markers", README + README, "<!-- /results -->\n<!-- results -->", "<!-- results -->"]
+)
+def test_wrong_markers_leave_the_readme_as_it_is(folder, text):
+    (folder / "README.md").write_text(text)
+    with pytest.raises(BadInputError, match="each once"):
+        update_readme(folder / "README.md", folder / "results")
+    assert (folder / "README.md").read_text() == text
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "JSON"), ("[]", "JSON"), ('{"name": "x"}', "lacks 'dataset'")])
+def test_a_file_that_is_no_study_is_named(folder, content, message):
+    (folder / "results" / "broken.json").write_text(content)
+    with pytest.raises(BadInputError, match=f"broken.json.*{message}"):
+        readme_table(folder / "results")
+
+
+def test_a_missing_folder_or_readme_is_named(folder):
+    with pytest.raises(BadInputError, match="nowhere"):
+        readme_table(folder / "nowhere")
+    with pytest.raises(BadInputError, match=r"OTHER\.md"):
+        update_readme(folder / "OTHER.md", folder / "results")
+
+
+def test_the_command_writes_the_table_and_answers_errors_with_status_2(folder, capsys):
+    main([str(folder / "README.md"), str(folder / "results")])
+    assert "| ICL-MoE" in (folder / "README.md").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(folder / "README.md"), str(folder / "nowhere")])
+    assert stopped.value.code == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_module_runs(folder):
+    command = [sys.executable, "-m", "tailmoe.hub_cards.results_table", "README.md", "results"]
+    assert subprocess.run(command, cwd=folder, check=False).returncode == 0
+    assert "| ICL-MoE" in (folder / "README.md").read_text()

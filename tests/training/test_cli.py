@@ -1,0 +1,316 @@
+"""The command line, used as a user does: real images, real files, wrong input, kill and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from tailmoe.training import cli
+
+TINY = """
+title: ICL-MoE
+description: A run of seconds.
+model: {model_type: icl_moe, num_channels: 1, image_size: 28, hidden_sizes: [4, 4, 8], depths: [1, 1, 1], num_experts: 2}
+data: {name: DATA}
+training: {num_train_epochs: 4, learning_rate: 0.05, per_device_train_batch_size: 32, auto_augment: false}
+objective: {type: icl}
+baseline:
+  title: cross-entropy
+  description: One network, plain cross-entropy.
+  model: {num_experts: 1, shallow_fusion: false, classifier: linear, balanced_heads: false}
+  objective: null
+"""
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory, fashion):
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "test"):
+        fashion[split].to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory, data_dir):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY.replace("DATA", str(data_dir)))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, recipe):
+    """A finished run, with its baseline."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert cli.main(["train", recipe, "--output-dir", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def image_file(tmp_path, fashion):
+    path = tmp_path / "shoe.png"
+    fashion["test"][0]["image"].save(path)
+    return path
+
+
+def fails(capsys, *arguments):
+    """Run a command that must fail as bad input does: status 2, one line; return the line."""
+    capsys.readouterr()
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("tailmoe: ")
+    return message
+
+
+# train
+
+
+def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    code = {
+        "configuration_icl_moe.py",
+        "modeling_icl_moe.py",
+        "layers.py",
+        "validation.py",
+        "image_processing_tailmoe.py",
+    }
+    weights = {"model.safetensors", "config.json", "preprocessor_config.json"}
+    report = {"README.md", "results.json", "figures/accuracy_per_class.png", "figures/confusion.png"}
+    parts = code | weights | report
+    assert names == parts | {"recipe.yaml"} | {f"baseline/{name}" for name in parts}
+
+
+def test_results_hold_what_is_needed_to_repeat_and_to_judge_them(run):
+    results = json.loads((run / "results.json").read_text())
+    assert results["seed"] == 0
+    assert results["train_seconds"] > 0
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["hardware"]["cores"] >= 1
+    assert {"command", "commit", "date", "peak_memory_gb"} <= set(results)
+    assert results["dataset"]["num_test"] == sum(map(sum, results["metrics"]["confusion_matrix"]))
+    assert len(results["metrics"]["per_class_accuracy"]) == 10
+    assert len(results["metrics"]["expert_accuracy"]) == 2
+    assert results["baseline"]["metrics"]["accuracy"] != results["metrics"]["accuracy"]
+    assert results["baseline"]["num_parameters"] < results["num_parameters"]
+    config = json.loads((run / "config.json").read_text())
+    assert config["class_counts"] == results["dataset"]["class_counts"]
+    assert config["id2label"]["9"] == "Ankle boot"
+
+
+def test_a_finished_run_is_not_trained_again_and_never_overwritten_unasked(run, recipe, capsys):
+    before = (run / "results.json").read_text()
+    assert "--resume" in fails(capsys, "train", recipe, "--output-dir", run)
+    assert cli.main(["train", recipe, "--output-dir", str(run), "--resume"]) == 0
+    assert "ICL-MoE" in capsys.readouterr().out
+    assert (run / "results.json").read_text() == before
+
+
+def test_a_run_is_not_resumed_with_another_recipe_or_seed(run, recipe, capsys):
+    arguments = ("train", recipe, "--output-dir", run, "--resume")
+    assert "another `seed` (0, now 1)" in fails(capsys, *arguments, "--seed", "1")
+    assert "another `training`" in fails(capsys, *arguments, "--set", "training.momentum=0.8")
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, recipe, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "holds no run" in fails(capsys, "train", recipe, "--output-dir", tmp_path, "--overwrite")
+    assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.num_experts=0", "`model` of the recipe: `num_experts` must be at least 1, got 0"),
+        ("model.num_experts=three", "`model` of the recipe: .*num_experts.*expected int, got str"),
+        ("objective.temperature=0", "`objective` of the recipe: .*`temperature` above 0"),
+        ("training.mixup_alpha=-1", "`training` of the recipe: `mixup_alpha` must be at least 0, got -1"),
+        ("training.lr_scheduler_type=zigzag", "`training` of the recipe: .*zigzag"),
+        ("training.crop_padding=-1", "crop_padding"),
+        ("data.name=no/such/data", "`no/such/data` cannot be loaded"),
+        ("data.imbalance_factor=0.5", "`imbalance_factor` must be at least 1, got 0.5"),
+        ("data.selection=best", "`selection`"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(tmp_path, recipe, capsys, override, message):
+    import re
+
+    extra = ["--set", "data.imbalance_factor=2"] if override.startswith("data.selection") else []
+    line = fails(capsys, "train", recipe, "--output-dir", tmp_path / "run", "--set", override, *extra)
+    assert re.search(message, line), line
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "tailmoe.training.cli", *map(str, arguments)]
+
+
+def wait_for(condition, process, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until, "the run did not get that far"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_run_resumes_and_ends_bit_identical(tmp_path, recipe, run, number):
+    folder = tmp_path / "run"
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    train = command("train", recipe, "--output-dir", folder, "--set", "training.save_steps=3")
+    train += ["--set", "training.save_strategy=steps"]
+    process = subprocess.Popen(train, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    wait_for(lambda: list(folder.glob("checkpoint-*/trainer_state.json")), process)
+    process.send_signal(number)
+    status = process.wait(timeout=60)
+    assert status == (-number if number == signal.SIGKILL else 128 + number)
+    assert not (folder / "results.json").exists()
+    resumed = subprocess.run([*train, "--resume"], capture_output=True, text=True, env=environment)
+    assert resumed.returncode == 0, resumed.stderr
+    ours, theirs = (safetensors.torch.load_file(each / "model.safetensors") for each in (folder, run))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+    results = json.loads((folder / "results.json").read_text())
+    assert results["train_seconds"] is None  # not measured from the start
+    assert results["metrics"] == json.loads((run / "results.json").read_text())["metrics"]
+
+
+def test_a_loss_that_is_not_finite_ends_with_status_1_and_one_line(tmp_path, recipe, capsys):
+    arguments = ["train", recipe, "--output-dir", str(tmp_path / "run"), "--set", "training.learning_rate=1e30"]
+    assert cli.main(arguments) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Loss term" in message
+    assert "at step" in message
+
+
+# evaluate and predict
+
+
+def test_evaluate_repeats_the_results_of_the_run(run, tmp_path, capsys):
+    assert cli.main(["evaluate", str(run), "--json", str(tmp_path / "metrics.json")]) == 0
+    results = json.loads((run / "results.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics == pytest.approx(results["metrics"], nan_ok=True) or metrics == results["metrics"]
+    assert "few-shot (< 20)" in capsys.readouterr().out
+
+
+def test_evaluate_finds_classes_by_name_in_a_folder_of_images(run, tmp_path, fashion, capsys):
+    names = fashion["test"].features["label"].names
+    for split in ("train", "test"):
+        for index, row in enumerate(fashion["test"].select(range(20))):
+            folder = tmp_path / split / names[row["label"]].replace("/", "_")
+            folder.mkdir(parents=True, exist_ok=True)
+            row["image"].save(folder / f"{index}.png")
+    message = fails(capsys, "evaluate", run, "--data", tmp_path)
+    assert "Class `T-shirt_top` of the data is unknown" in message
+    for split in ("train", "test"):
+        for path in (tmp_path / split / "T-shirt_top").glob("*"):
+            path.unlink()
+        (tmp_path / split / "T-shirt_top").rmdir()
+    assert cli.main(["evaluate", str(run), "--data", str(tmp_path)]) == 0
+
+
+def test_predict_shows_labels_training_counts_and_each_experts_view(run, image_file, tmp_path, capsys):
+    assert cli.main(["predict", str(run), str(image_file), "--json", str(tmp_path / "out.json")]) == 0
+    shown = capsys.readouterr().out
+    (prediction,) = json.loads((tmp_path / "out.json").read_text())
+    assert prediction["labels"][0]["label"] in shown
+    assert "training images" in shown
+    assert "expert 2: " in shown
+    assert len(prediction["labels"]) == 3
+    assert prediction["labels"][0]["probability"] >= prediction["labels"][1]["probability"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no such file"),
+        (b"words, not pixels", "not an image"),
+        (b"", "not an image"),
+        ("truncated", "truncated"),
+    ],
+)
+def test_a_file_that_is_no_image_is_named(run, image_file, tmp_path, capsys, content, message):
+    path = tmp_path / "bad.png"
+    if content == "truncated":
+        path.write_bytes(image_file.read_bytes()[:-200])
+    elif content is not None:
+        path.write_bytes(content)
+    line = fails(capsys, "predict", run, image_file, path)
+    assert f"`{path}` cannot be read as an image" in line
+    assert message in line
+
+
+def test_images_of_any_mode_are_predicted(run, image_file, tmp_path):
+    for mode in ("RGB", "RGBA", "P", "CMYK", "1", "LA", "I;16"):
+        image = Image.open(image_file).convert("I") if mode == "I;16" else Image.open(image_file).convert(mode)
+        path = tmp_path / f"{mode.replace(';', '')}.tiff"
+        image.save(path)
+        assert cli.main(["predict", str(run), str(path)]) == 0
+
+
+def test_a_folder_that_is_not_a_model_is_named(tmp_path, image_file, capsys):
+    assert f"`{tmp_path}` is not a model: it holds no config.json" in fails(capsys, "predict", tmp_path, image_file)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert "cannot be loaded as an image classification model" in fails(
+        capsys, "evaluate", tmp_path, "--data", "mnist"
+    )
+
+
+def test_evaluating_without_knowing_the_data_asks_for_it(run, tmp_path, capsys):
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    assert "give --data" in fails(capsys, "evaluate", tmp_path)
+
+
+# study and help
+
+
+def test_a_study_summarises_its_seeds_and_keeps_what_is_finished(tmp_path, recipe, capsys):
+    arguments = [
+        "study",
+        recipe,
+        "--output-dir",
+        str(tmp_path),
+        "--seeds",
+        "0,1",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
+    arguments += ["--set", "training.num_train_epochs=1"]
+    assert cli.main(arguments) == 0
+    study = json.loads((tmp_path / "out.json").read_text())
+    accuracies = [run["metrics"]["accuracy"] for run in study["runs"]]
+    assert study["metrics"]["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
+    assert study["metrics"]["accuracy"]["std"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+    assert study["baseline"]["seeds"] == [0, 1]
+    written = (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns
+    assert cli.main(arguments) == 0
+    assert (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("seeds", ["a", "3..1", "1,1", "-1", ""])
+def test_seeds_that_make_no_sense_are_refused(seeds, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["study", "quickstart", f"--seeds={seeds}"])
+    assert stop.value.code == 2
+    assert "seeds must look like 0..4 or 0,3,7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study"])
+def test_help_teaches_with_an_example(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*name.split(), "--help"])
+    assert stop.value.code == 0
+    assert f"  tailmoe {name or 'train'} " in capsys.readouterr().out
+
+
+def test_help_does_not_wait_for_torch():
+    script = "import sys; from tailmoe.training.cli import _parser; _parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=Path.home()).returncode == 0
