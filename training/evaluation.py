@@ -49,7 +49,7 @@ def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInputError(f"`{model}` cannot be loaded as an image classification model: {reason}") from None
-    return loaded.eval(), processor
+    return loaded.eval().to(memory_format=torch.channels_last), processor
 
 
 @torch.inference_mode()

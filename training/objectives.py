@@ -64,7 +64,9 @@ class ICLObjective(nn.Module):
         num_hard_negatives: Classes contrasted with the true one; at most all others.
         temperature: Of the contrastive term, above 0.
         ema_decay: Share kept of prototypes and confusion when their class appears in a batch.
-        diversity_weight, contrast_weight, collaboration_weight: Factors of the terms, at least 0.
+        competition_weight, collaboration_weight, diversity_weight, contrast_weight: Factors of the terms, at least 0.
+            The paper's are all 1. The competition of M equal experts gives each the gradient of its cross-entropy
+            divided by M^2; a weight of M^2 makes up for that, which short schedules need.
     """
 
     uses_hidden_states = False
@@ -81,9 +83,10 @@ class ICLObjective(nn.Module):
         num_hard_negatives: int = 7,
         temperature: float = 0.07,
         ema_decay: float = 0.9,
+        competition_weight: float = 1.0,
+        collaboration_weight: float = 1.0,
         diversity_weight: float = 1.0,
         contrast_weight: float = 1.0,
-        collaboration_weight: float = 1.0,
     ):
         super().__init__()
         _check_model_type(self, config, "icl_moe")
@@ -99,9 +102,10 @@ class ICLObjective(nn.Module):
         _check_choice("competition", competition, ("sample", "batch"))
         _check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
         _check_not_negative(
+            competition_weight=competition_weight,
+            collaboration_weight=collaboration_weight,
             diversity_weight=diversity_weight,
             contrast_weight=contrast_weight,
-            collaboration_weight=collaboration_weight,
         )
         if num_hard_negatives < 1 or temperature <= 0:
             raise ValueError(
@@ -113,8 +117,8 @@ class ICLObjective(nn.Module):
         self.competition, self.contrast_anchor = competition, contrast_anchor
         self.num_hard_negatives = min(num_hard_negatives, config.num_labels - 1)
         self.temperature, self.ema_decay = temperature, ema_decay
+        self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
-        self.collaboration_weight = collaboration_weight
         classes, experts, features = config.num_labels, config.num_experts, config.hidden_sizes[-1]
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))
@@ -135,7 +139,7 @@ class ICLObjective(nn.Module):
         """
         if progress >= self.last_stage_from():
             return {"balance": self._balance(outputs, labels)}
-        terms = {"competition": self._compete(outputs.representation_logits, labels)}
+        terms = {"competition": self.competition_weight * self._compete(outputs.representation_logits, labels)}
         if self.collaboration_weight:
             terms["collaboration"] = self.collaboration_weight * collaboration_loss(outputs.representation_logits)
         if self.diversity_weight and progress < self.diversity_until:

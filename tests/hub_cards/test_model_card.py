@@ -8,8 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from tailmoe.hub_cards.model_card import render_model_card
-from tailmoe.hub_cards.model_card import HUB_DATASETS
+from tailmoe.hub_cards.model_card import HUB_DATASETS, render_model_card
 from tailmoe.training.data.sources import KNOWN
 
 FEW = "few-shot ones"

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from tailmoe.hub_cards.results_table import results_table
-from tailmoe.hub_cards.results_table import NO_STUDY, format_table, main, readme_table, update_readme
+from tailmoe.hub_cards.results_table import NO_STUDY, format_table, main, readme_table, results_table, update_readme
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.study import summarise
 
