@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         return args.command(args)
     except BadInputError as error:
         return _fail(error, EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _set_up_logging() -> None:

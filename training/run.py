@@ -70,35 +70,45 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
         BadInputError: If the recipe, the data or the state of the folder does not allow the run.
         Interrupted: On SIGINT or SIGTERM, after a checkpoint was saved.
     """
-    _open_folder(recipe, output_dir, seed, resume, overwrite)
-    if (output_dir / RESULTS_NAME).exists():
+    written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
+    _check_folder(output_dir, written, resume, overwrite)
+    if (output_dir / RESULTS_NAME).exists() and not overwrite:
         return json.loads((output_dir / RESULTS_NAME).read_text())
     images = _load_images(recipe)
-    baseline_recipe, baseline = recipe.baseline_recipe(), None
-    if baseline_recipe is not None:
-        baseline = _train_one(baseline_recipe, output_dir / "baseline", seed, images, None)
-    return _train_one(recipe, output_dir, seed, images, baseline)
-
-
-def _open_folder(recipe: Recipe, output_dir: Path, seed: int, resume: bool, overwrite: bool) -> None:
-    written = output_dir / RECIPE_NAME
-    content = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
-    if written.exists() and overwrite:
+    parts = [(recipe, output_dir)]
+    if (baseline_recipe := recipe.baseline_recipe()) is not None:
+        parts.append((baseline_recipe, output_dir / "baseline"))
+    for part, folder in parts:  # a wrong value is told before anything is deleted or trained
+        _make_trainer(part, folder, seed, images)
+    if overwrite:
         shutil.rmtree(output_dir)
-    if written.exists():
-        if not resume:
-            raise BadInputError(f"{output_dir} holds a run already: add --resume to continue it or --overwrite.")
-        before = yaml.safe_load(written.read_text())
-        changed = [key for key in content if before.get(key) != content[key]]
-        if changed:
-            raise BadInputError(
-                f"{output_dir} was started with another `{changed[0]}` ({before.get(changed[0])}, "
-                f"now {content[changed[0]]}): resume it with the same, or train into another --output-dir."
-            )
-    elif output_dir.exists() and any(output_dir.iterdir()):
-        raise BadInputError(f"{output_dir} is not empty and holds no run: give another --output-dir.")
     output_dir.mkdir(parents=True, exist_ok=True)
-    written.write_text(yaml.safe_dump(content, sort_keys=False))
+    if not (output_dir / RECIPE_NAME).exists():
+        (output_dir / RECIPE_NAME).write_text(yaml.safe_dump(written, sort_keys=False))
+    results = None
+    for part, folder in reversed(parts):
+        results = _train_one(part, folder, seed, images, baseline=results)
+    return results
+
+
+def _check_folder(output_dir: Path, written: dict, resume: bool, overwrite: bool) -> None:
+    """Raise `BadInputError` unless the folder is free, or holds a run that may be resumed or overwritten."""
+    path = output_dir / RECIPE_NAME
+    if not path.exists():
+        if any(each.is_file() for each in output_dir.rglob("*")):
+            raise BadInputError(f"{output_dir} is not empty and holds no run: give another --output-dir.")
+        return
+    if overwrite:
+        return
+    if not resume:
+        raise BadInputError(f"{output_dir} holds a run already: add --resume to continue it or --overwrite.")
+    before = yaml.safe_load(path.read_text())
+    changed = [key for key in written if before.get(key) != written[key]]
+    if changed:
+        raise BadInputError(
+            f"{output_dir} was started with another `{changed[0]}` ({before.get(changed[0])}, "
+            f"now {written[changed[0]]}): resume it with the same, or train into another --output-dir."
+        )
 
 
 def _load_images(recipe: Recipe) -> Images:
@@ -128,28 +138,32 @@ def _load_images(recipe: Recipe) -> Images:
     return Images(train, test, processor, description)
 
 
-def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None) -> dict:
-    results_path = output_dir / RESULTS_NAME
-    if results_path.exists():
-        return json.loads(results_path.read_text())
+def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -> LongTailTrainer:
     set_seed(seed)
     model = _build_model(recipe, images.description)
-    stop = StopOnSignal()
+    objective = _build_objective(recipe, model)
     with _naming("training"):
         args = LongTailTrainingArguments(
             output_dir=str(output_dir),
             seed=seed,
             **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **recipe.training},
         )
-    trainer = LongTailTrainer(
-        model=model,
-        args=args,
-        train_dataset=images.train,
-        eval_dataset=images.test,
-        processing_class=images.processor,
-        objective=_build_objective(recipe, model),
-        callbacks=[stop],
-    )
+        return LongTailTrainer(
+            model=model,
+            args=args,
+            train_dataset=images.train,
+            eval_dataset=images.test,
+            processing_class=images.processor,
+            objective=objective,
+        )
+
+
+def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None) -> dict:
+    if (output_dir / RESULTS_NAME).exists():
+        return json.loads((output_dir / RESULTS_NAME).read_text())
+    trainer, stop = _make_trainer(recipe, output_dir, seed, images), StopOnSignal()
+    trainer.add_callback(stop)
+    model = trainer.model
     checkpoint = last_complete_checkpoint(output_dir)
     logger.info("Training %s (%s parameters)", recipe.name, f"{model.num_parameters():,}")
     start = time.perf_counter()
@@ -224,7 +238,9 @@ def _write_run(output_dir: Path, model: PreTrainedModel, processor: TailMoEImage
     figures = write_figures(results, output_dir / "figures")
     names = [path.relative_to(output_dir).as_posix() for path in figures]
     render_model_card(results, figures=names).save(output_dir / "README.md")
-    # last, so that a folder with results is a finished run
-    (output_dir / RESULTS_NAME).write_text(json.dumps(results, indent=2) + "\n")
+    # last and at once, so that a folder with results is a finished run
+    part = output_dir / f"{RESULTS_NAME}.part"
+    part.write_text(json.dumps(results, indent=2) + "\n")
+    part.replace(output_dir / RESULTS_NAME)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

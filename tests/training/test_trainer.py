@@ -89,7 +89,7 @@ def test_without_an_objective_the_models_own_loss_trains_also_a_model_of_transfo
     assert 0 <= trainer.evaluate()["eval_balanced_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("step", [3, 7, 19])
+@pytest.mark.parametrize("step", [3, 7, 19, 20])
 @pytest.mark.parametrize("which", ["icl", "snnl"])
 def test_a_run_stopped_at_any_step_ends_bit_identical_to_one_never_stopped(
     request, make_trainer, tmp_path, which, step
