@@ -16,7 +16,7 @@ test: $(READY)  ## run the tests
 
 test-common: $(READY)  ## fetch transformers' own common model tests and run them on both models
 	$(BIN)/python tests/common/fetch.py
-	$(BIN)/python -m pytest tests/common
+	$(BIN)/python -m pytest -m "" -rs tests/common
 
 style: $(READY)  ## check and format the code
 	$(BIN)/ruff check --fix
