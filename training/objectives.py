@@ -56,10 +56,12 @@ class ICLObjective(nn.Module):
         config: Configuration of the model; its `class_counts` must be known.
         diversity_until: The diversity term acts before this progress (paper: 30 of 200 epochs).
         contrast_from: The contrastive term acts from this progress on (paper: 120 of 200 epochs).
-        balanced_heads: `"last"` trains the balanced heads alone, on frozen features, from `balance_from` on, as the
-            authors' code does; `"along"` trains them on detached features during the whole run.
+        balanced_heads: `"along"` trains the balanced heads on detached features during the whole run; `"last"` trains
+            them alone, on frozen features, from `balance_from` on, as the authors' code does. Short runs were better
+            with the first (FashionMNIST-LT, 16 epochs, validation images: 77.8 against 71.7 %).
         balance_from: Start of the last stage (paper: the last tenth); ignored with `"along"`.
-        competition: Whether experts compete for each `"sample"` or for the mean of the `"batch"`.
+        competition: Whether experts compete for the mean of the `"batch"` or for each `"sample"`. The first was
+            better (likewise: 77.8 against 70.3 %): experts that win single samples leave the others untrained.
         contrast_anchor: Whether each `"sample"`'s feature is drawn to its prototype, or the `"class_mean"` of the batch.
         num_hard_negatives: Classes contrasted with the true one; at most all others.
         temperature: Of the contrastive term, above 0.
@@ -76,9 +78,9 @@ class ICLObjective(nn.Module):
         config: PreTrainedConfig,
         diversity_until: float = 0.15,
         contrast_from: float = 0.6,
-        balanced_heads: Literal["last", "along"] = "last",
+        balanced_heads: Literal["along", "last"] = "along",
         balance_from: float = 0.9,
-        competition: Literal["sample", "batch"] = "sample",
+        competition: Literal["batch", "sample"] = "batch",
         contrast_anchor: Literal["sample", "class_mean"] = "sample",
         num_hard_negatives: int = 7,
         temperature: float = 0.07,
@@ -98,8 +100,8 @@ class ICLObjective(nn.Module):
             balance_from=balance_from,
             ema_decay=ema_decay,
         )
-        _check_choice("balanced_heads", balanced_heads, ("last", "along"))
-        _check_choice("competition", competition, ("sample", "batch"))
+        _check_choice("balanced_heads", balanced_heads, ("along", "last"))
+        _check_choice("competition", competition, ("batch", "sample"))
         _check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
         _check_not_negative(
             competition_weight=competition_weight,
