@@ -32,7 +32,7 @@ def processor():
 
 @pytest.fixture
 def icl(fashion):
-    """A tiny ICL-MoE and its objective."""
+    """A tiny ICL-MoE and its objective, with a last stage."""
     torch.manual_seed(0)
     config = ICLMoEConfig(
         num_channels=1,
@@ -43,7 +43,7 @@ def icl(fashion):
         num_labels=10,
         class_counts=class_counts(fashion["train"], 10),
     )
-    return ICLMoEForImageClassification(config), ICLObjective(config)
+    return ICLMoEForImageClassification(config), ICLObjective(config, balanced_heads="last")
 
 
 @pytest.fixture

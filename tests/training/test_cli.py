@@ -21,7 +21,7 @@ description: A run of seconds.
 model: {model_type: icl_moe, num_channels: 1, image_size: 28, hidden_sizes: [4, 4, 8], depths: [1, 1, 1], num_experts: 2}
 data: {name: DATA}
 training: {num_train_epochs: 4, learning_rate: 0.05, per_device_train_batch_size: 32, auto_augment: false}
-objective: {type: icl}
+objective: {type: icl, balanced_heads: last}
 baseline:
   title: cross-entropy
   description: One network, plain cross-entropy.

@@ -61,7 +61,7 @@ def snnl_model(**kwargs):
     ],
 )
 def test_terms_follow_the_papers_schedule(model, outputs, labels, progress, names):
-    assert set(ICLObjective(model.config)(outputs, labels, progress)) == names
+    assert set(ICLObjective(model.config, balanced_heads="last")(outputs, labels, progress)) == names
 
 
 def test_balanced_heads_along_train_during_the_whole_run_without_a_last_stage(model, outputs, labels):
@@ -92,7 +92,7 @@ def test_descending_the_diversity_term_pushes_the_experts_of_the_model_apart(mod
 
 
 def test_the_balance_term_moves_the_balanced_heads_alone(model, outputs, labels):
-    ICLObjective(model.config)(outputs, labels, 0.95)["balance"].backward()
+    ICLObjective(model.config, balanced_heads="last")(outputs, labels, 0.95)["balance"].backward()
     moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert moved == {"balanced_classifier.weight"}
 
@@ -114,7 +114,7 @@ def test_weights_scale_their_terms_and_a_weight_of_zero_removes_its_term(model, 
     double = ICLObjective(model.config, diversity_weight=2.0)(outputs, labels, 0.0)
     torch.testing.assert_close(double["diversity"], 2 * plain["diversity"])
     without = ICLObjective(model.config, diversity_weight=0.0, collaboration_weight=0.0)
-    assert set(without(outputs, labels, 0.0)) == {"competition"}
+    assert set(without(outputs, labels, 0.0)) == {"competition", "balance"}
 
 
 def test_class_mean_anchors_contrast_the_mean_feature_of_each_class(model, outputs, labels):
@@ -243,8 +243,8 @@ def test_a_learned_temperature_is_a_parameter_that_stays_above_zero(labels):
     [
         ({"diversity_until": 30}, r"`diversity_until` must be in \[0, 1\], got 30"),
         ({"ema_decay": -0.1}, "`ema_decay` must be in"),
-        ({"competition": "epoch"}, "`competition` must be one of sample, batch, got epoch"),
-        ({"balanced_heads": "first"}, "`balanced_heads` must be one of last, along, got first"),
+        ({"competition": "epoch"}, "`competition` must be one of batch, sample, got epoch"),
+        ({"balanced_heads": "first"}, "`balanced_heads` must be one of along, last, got first"),
         ({"contrast_anchor": "image"}, "`contrast_anchor` must be one of sample, class_mean, got image"),
         ({"temperature": 0.0}, "`temperature` above 0"),
         ({"contrast_weight": -1.0}, "`contrast_weight` must be at least 0, got -1.0"),

@@ -1,14 +1,20 @@
 """Long-tailed splits of image data sets, and their images decoded once."""
 
-from tailmoe.training.data.images import DecodedImages, decode_image
-from tailmoe.training.data.long_tailed import class_counts, long_tailed_counts, make_long_tailed
-from tailmoe.training.data.sources import load_long_tailed
+import importlib
 
-__all__ = [
-    "DecodedImages",
-    "class_counts",
-    "decode_image",
-    "load_long_tailed",
-    "long_tailed_counts",
-    "make_long_tailed",
-]
+# imported when asked for: counts and splits must not wait for torch and transformers
+HOMES = {
+    "DecodedImages": "images",
+    "class_counts": "long_tailed",
+    "decode_image": "images",
+    "load_long_tailed": "sources",
+    "long_tailed_counts": "long_tailed",
+    "make_long_tailed": "long_tailed",
+}
+__all__ = list(HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in HOMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)

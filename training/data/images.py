@@ -12,10 +12,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
+from tailmoe.training.data.long_tailed import label_array
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
-CHUNK = 256  # images handed to the processor at once
+CHUNK = 16  # images decoded at once: photographs of 12 megapixels take 36 MB each
 NAMES_SHOWN = 5
 
 
@@ -30,18 +31,24 @@ def decode_image(source: bytes | str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
             image.load()
+        return _to_8_bits(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise BadInputError("there is no such file") from None
     except Image.UnidentifiedImageError:
         raise BadInputError("it is not an image that Pillow knows") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInputError(str(error).rstrip(".")) from None
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):  # more than 8 bits: scaled, where Pillow's conversion would clip
-        pixels = np.asarray(image, dtype=np.float64)
-        white = 65535.0 if image.mode.startswith("I") else max(pixels.max(), 1.0)
-        image = Image.fromarray((pixels / white * 255).round().clip(0, 255).astype(np.uint8))
-    return image
+    except Exception as error:  # on broken bytes Pillow's decoders raise errors of any type
+        raise BadInputError(str(error).rstrip(".") or type(error).__name__) from None
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Integer and float pixels scaled to 8 bits, where Pillow's own conversion would clip them."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    pixels = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(pixels).all():
+        raise ValueError("it has pixels that are not finite")
+    white = max(pixels.max(), 65535.0 if image.mode.startswith("I") else 1.0)
+    return Image.fromarray((pixels / white * 255).round().clip(0, 255).astype(np.uint8))
 
 
 class DecodedImages(torch.utils.data.Dataset):
@@ -80,42 +87,41 @@ class DecodedImages(torch.utils.data.Dataset):
         """
         if on_bad_image not in ("error", "skip"):
             raise BadInputError(f"`on_bad_image` must be error or skip, got {on_bad_image}.")
-        if len(dataset) == 0:
-            raise BadInputError("The split is empty: it has no image.")
-        encoded = dataset.cast_column("image", datasets.Image(decode=False))
-        chunks, kept, bad = [], [], []
+        labels = label_array(dataset)
+        encoded = _encoded_images(dataset)
+        pixels, kept, bad = None, [], []
         with tqdm(total=len(dataset), desc=desc, unit="image", leave=False, disable=None) as bar:
             for start in range(0, len(dataset), CHUNK):
-                images = []
-                for row, value in enumerate(encoded[start : start + CHUNK]["image"], start):
-                    try:
-                        images.append(_decode_row(row, value))
-                        kept.append(row)
-                    except BadInputError as error:
-                        if on_bad_image == "error":
-                            raise
-                        bad.append(str(error))
-                    bar.update()
+                images, rows, unread = _decode_rows(encoded[start : start + CHUNK]["image"], start)
+                if unread and on_bad_image == "error":
+                    raise BadInputError(f"Cannot read {unread[0]}; `on_bad_image: skip` leaves such rows out.")
                 if images:
-                    processed = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")
-                    chunks.append(processed["pixel_values"].round().clamp(0, 255).to(torch.uint8))
-        if bad:
-            logger.warning("Skipped %d unreadable images: %s", len(bad), " ".join(bad[:NAMES_SHOWN]))
+                    chunk = _process(images, image_processor)
+                    if pixels is None:  # filled in place: a large split must not be in memory twice
+                        pixels = torch.empty((len(dataset), *chunk.shape[1:]), dtype=torch.uint8)
+                    _check_shape(chunk, pixels, image_processor)
+                    pixels[len(kept) : len(kept) + len(rows)] = chunk
+                kept += rows
+                bad += unread
+                bar.update(len(images) + len(unread))
         if not kept:
-            raise BadInputError(f"None of the {len(dataset)} images can be read: {bad[0]}")
-        labels = torch.tensor(dataset["label"], dtype=torch.long)[kept]
-        return cls(torch.cat(chunks), labels, skipped=len(bad))
+            raise BadInputError(f"None of the {len(dataset)} images can be read, the first is {bad[0]}.")
+        if bad:
+            shown = "; ".join(bad[:NAMES_SHOWN]) + ("; ..." if len(bad) > NAMES_SHOWN else "")
+            logger.warning("Skipped %d of %d images that cannot be read: %s", len(bad), len(dataset), shown)
+        return cls(pixels[: len(kept)], torch.from_numpy(labels[kept]), skipped=len(bad))
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over all pixels, in units of the full scale."""
+        counts = torch.zeros(self.pixel_values.shape[1], 256, dtype=torch.long)
+        for images in self.pixel_values.split(CHUNK):  # bincount makes int64 of its input
+            for channel, pixels in enumerate(images.unbind(dim=1)):
+                counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
+        shares = counts.double() / counts.sum(dim=1, keepdim=True)  # (C, 256)
         levels = torch.arange(256, dtype=torch.float64) / 255
-        means, stds = [], []
-        for channel in self.pixel_values.unbind(dim=1):
-            shares = torch.bincount(channel.flatten().int(), minlength=256).double() / channel.numel()
-            mean = (shares * levels).sum()
-            means.append(mean.item())
-            stds.append((shares * (levels - mean).square()).sum().sqrt().item())
-        return means, stds
+        mean = shares @ levels
+        variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
+        return mean.tolist(), variance.sqrt().tolist()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -128,16 +134,45 @@ class DecodedImages(torch.utils.data.Dataset):
         return {"pixel_values": self.pixel_values[rows], "labels": self.labels[rows]}
 
 
-def _decode_row(row: int, value: dict | None) -> Image.Image:
-    """The image of a row, `{"bytes": ..., "path": ...}` as `datasets` stores it."""
-    value = value or {}
-    source, path = value.get("bytes"), value.get("path")
-    named = f"row {row}" + (f" ({path})" if path else "")
-    if source is None and path is None:
-        raise BadInputError(f"The image of {named} is missing; `on_bad_image: skip` leaves such rows out.")
-    try:
-        return decode_image(path if source is None else source)
-    except BadInputError as error:
+def _encoded_images(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The data set with `{"bytes": ..., "path": ...}` in column `image`."""
+    if not isinstance(dataset.features.get("image"), datasets.Image):
         raise BadInputError(
-            f"The image of {named} cannot be read: {error}; `on_bad_image: skip` leaves such rows out."
-        ) from None
+            f"There must be a column `image` of type Image; the columns are {', '.join(dataset.column_names)}: "
+            "`rename_columns` and `cast_column` make one."
+        )
+    return dataset.cast_column("image", datasets.Image(decode=False))
+
+
+def _decode_rows(values: list[dict | None], start: int) -> tuple[list[Image.Image], list[int], list[str]]:
+    """The images of rows from `start` on, their rows, and for those that cannot be read: row, file and reason."""
+    images, rows, unread = [], [], []
+    for row, value in enumerate(values, start):
+        source, path = ((value or {}).get(key) for key in ("bytes", "path"))
+        try:
+            if source is None and path is None:
+                raise BadInputError("it is missing")
+            images.append(decode_image(path if source is None else source))
+            rows.append(row)
+        except BadInputError as error:
+            unread.append(f"the image of row {row}{f' ({path})' if path else ''}: {error}")
+    return images, rows, unread
+
+
+def _process(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
+    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8."""
+    try:
+        processed = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+    except (ValueError, TypeError) as error:
+        raise BadInputError(
+            f"`{type(image_processor).__name__}` cannot bring the images to one shape: {str(error).splitlines()[0]}"
+        ) from error
+    return processed.round().clamp(0, 255).to(torch.uint8)
+
+
+def _check_shape(chunk: Tensor, pixels: Tensor, image_processor: BaseImageProcessor) -> None:
+    if chunk.shape[1:] != pixels.shape[1:]:
+        raise BadInputError(
+            f"`{type(image_processor).__name__}` cannot bring the images to one shape: "
+            f"{tuple(pixels.shape[1:])} and {tuple(chunk.shape[1:])}."
+        )

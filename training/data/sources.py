@@ -3,12 +3,12 @@
 import logging
 import os
 from pathlib import Path
-from typing import Literal
 
 import datasets
 import numpy as np
 
-from tailmoe.training.data.long_tailed import make_long_tailed
+from tailmoe.training.data.columns import find_columns, has_labels, standard_columns
+from tailmoe.training.data.long_tailed import Selection, check_selection, label_array, make_long_tailed
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ TEST_SHARE = 0.2
 def load_long_tailed(
     name: str = EMBEDDED,
     imbalance_factor: float | None = None,
-    selection: Literal["first", "shuffled"] = "first",
+    selection: Selection = "first",
     seed: int = 0,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -37,120 +37,101 @@ def load_long_tailed(
     Args:
         name: `fashion_mnist_lt`, which ships with the project; `cifar10`, `cifar100`, `mnist` or `fashion_mnist`,
             from the folder named by `TAILMOE_DATA_DIR` when it is set, else from the Hub; a folder of images
-            (`train/<class>/<image>`) or of Parquet files; a Parquet file; or the id of a data set on the Hub. Without
-            a split `test`, `validation` is used, else a fifth of each class is held out.
+            (`train/<class>/<image>`) or of Parquet files (`train*.parquet`, at any depth); a Parquet file; or the id
+            of a data set on the Hub. Without a labelled split `test`, `validation` is used, else a fifth of each
+            class is held out.
         imbalance_factor: Makes the training split long-tailed, see `make_long_tailed`; None leaves it as it is.
         selection, seed: See `make_long_tailed`.
         image_column, label_column: Found by their feature types (Image, ClassLabel) if None.
-        revision: Of a data set on the Hub.
+        revision: Of a data set on the Hub; what `TAILMOE_DATA_DIR` holds has none.
 
     Raises:
-        BadInputError: If the data cannot be found, columns are ambiguous, or a split is empty.
+        BadInputError: If the data cannot be found, columns are ambiguous, a split is empty, a label is wrong, or an
+            argument has no meaning for the data.
     """
-    if name == EMBEDDED and imbalance_factor is not None:
+    check_selection(selection)
+    if name == EMBEDDED and (imbalance_factor is not None or selection != "first"):
         raise BadInputError(
-            f"`{EMBEDDED}` has an imbalance factor of 200 already: leave `imbalance_factor` out, or use fashion_mnist."
+            f"`{EMBEDDED}` has an imbalance factor of 200 and a selection already: leave `imbalance_factor` and "
+            "`selection` out, or use fashion_mnist."
         )
-    splits = _load(name, revision)
     if name in KNOWN:
         _, known_image, known_label = KNOWN[name]
         image_column, label_column = image_column or known_image, label_column or known_label
-    train = _standard_columns(splits["train"], image_column, label_column)
-    held_out = splits.get("test", splits.get("validation"))
-    if held_out is None:
-        train, test = _hold_out(train)
+    splits = _load(name, revision)
+    image, label = find_columns(splits["train"], image_column, label_column)
+    train = standard_columns(splits["train"], image, label)
+    labelled = [split for split in ("test", "validation") if split in splits and has_labels(splits[split], label)]
+    if labelled:
+        test = standard_columns(splits[labelled[0]], image, label, names=train.features["label"].names)
     else:
-        test = _standard_columns(held_out, image_column, label_column)
-    if train.features["label"].names != test.features["label"].names:
-        raise BadInputError(f"The classes of `{name}` differ between its training and its test split.")
+        train, test = _hold_out(train)
     if imbalance_factor is not None:
         train = make_long_tailed(train, imbalance_factor, selection=selection, seed=seed)
     return datasets.DatasetDict(train=train, test=test)
 
 
 def _load(name: str, revision: str | None) -> datasets.DatasetDict:
-    if name == EMBEDDED:
-        return _parquet(Path(__file__).parent / EMBEDDED)
-    folder = os.environ.get("TAILMOE_DATA_DIR")
-    if name in KNOWN and folder:
-        return _parquet(Path(folder) / name, "TAILMOE_DATA_DIR names a folder without")
-    path = Path(name)
+    if name in KNOWN:
+        folder = os.environ.get("TAILMOE_DATA_DIR")
+        remedy = f"offline, TAILMOE_DATA_DIR can name a folder with {name}/train.parquet and {name}/test.parquet"
+        return _known(Path(folder) / name) if folder else _read(name, remedy, KNOWN[name][0], revision=revision)
+    path = Path(__file__).parent / EMBEDDED if name == EMBEDDED else Path(name).expanduser()
+    if revision is not None and path.exists():
+        raise BadInputError(f"`revision` {revision} is for a data set on the Hub, and `{name}` lies on this machine.")
     if path.is_dir():
-        if any(path.rglob("*.parquet")):
-            return _parquet(path)
-        if not any(path.rglob("*.*")):
-            raise BadInputError(f"`{name}` holds no images: give a folder with train/<class>/<image>.")
-        return _read(name, "imagefolder", data_dir=name)
+        return _folder(name, path)
     if path.is_file():
         if path.suffix != ".parquet":
             raise BadInputError(f"`{name}` is not a Parquet file: give a folder of images, Parquet or a Hub id.")
-        return _read(name, "parquet", data_files={"train": name})
-    hub_id = KNOWN[name][0] if name in KNOWN else name
-    return _read(name, hub_id, revision=revision)
+        return _read(name, "is it a whole Parquet file?", "parquet", data_files={"train": str(path)})
+    if name.startswith((".", "~", "/")) or name.count("/") > 1:
+        raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
+    remedy = f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet file or a Hub id; offline, TAILMOE_DATA_DIR "
+    return _read(name, remedy + "can name a folder with those by name", name, revision=revision)
 
 
-def _parquet(folder: Path, complaint: str = "There is no") -> datasets.DatasetDict:
-    """Files `<split>*.parquet` of a folder, or of its `data` folder, as the Hub lays them out."""
-    files = {}
-    for split in ("train", "validation", "test"):
-        found = sorted(str(path) for path in folder.rglob(f"{split}*.parquet"))
-        if found:
-            files[split] = found
-    if "train" not in files:
-        raise BadInputError(f"{complaint} {folder / 'train.parquet'}.")
-    return _read(str(folder), "parquet", data_files=files)
+def _known(folder: Path) -> datasets.DatasetDict:
+    """A data set of the folder named by `TAILMOE_DATA_DIR`."""
+    files = {split: str(folder / f"{split}.parquet") for split in ("train", "test")}
+    for file in files.values():
+        if not Path(file).is_file():
+            raise BadInputError(f"TAILMOE_DATA_DIR names a folder without {file}: add it, or unset the variable.")
+    return _read(folder.name, f"look at {folder}", "parquet", data_files=files)
 
 
-def _read(name: str, *args, **kwargs) -> datasets.DatasetDict:
+def _folder(name: str, folder: Path) -> datasets.DatasetDict:
+    """Files `<split>*.parquet` at any depth, as the Hub lays them out; else images."""
+    found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
+    files = {split: [str(path) for path in paths] for split, paths in found.items() if paths}
+    if "train" in files:
+        return _read(name, "are they whole Parquet files?", "parquet", data_files=files)
+    if any(folder.rglob("*.parquet")):
+        raise BadInputError(f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits.")
+    if not any(path.is_file() for path in folder.rglob("*.*")):
+        raise BadInputError(f"`{name}` holds no images: give a folder with train/<class>/<image>.")
+    return _read(name, "give a folder with train/<class>/<image>", "imagefolder", data_dir=str(folder))
+
+
+def _read(name: str, remedy: str, *args, **kwargs) -> datasets.DatasetDict:
     try:
         loaded = datasets.load_dataset(*args, **kwargs)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise BadInputError(
-            f"`{name}` cannot be loaded: {reason}. Give {EMBEDDED}, a folder, a Parquet file or a Hub id; offline, "
-            f"TAILMOE_DATA_DIR can name a folder with {', '.join(KNOWN)}."
-        ) from None
+    except Exception as error:  # Parquet, the file system, the Hub's client and its HTTP library have no common error
+        reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".!") or type(error).__name__
+        raise BadInputError(f"`{name}` cannot be loaded: {reason}. Remedy: {remedy.rstrip('.')}.") from error
     if "train" not in loaded:
         raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(loaded)}.")
     return loaded
 
 
-def _standard_columns(
-    dataset: datasets.Dataset, image_column: str | None, label_column: str | None
-) -> datasets.Dataset:
-    """The data set with an Image column `image` and a ClassLabel column `label`, and no other."""
-    if len(dataset) == 0:
-        raise BadInputError("The split is empty: it has no image.")
-    image = image_column or _column_of_type(dataset, datasets.Image, "image_column")
-    label = label_column or _column_of_type(dataset, datasets.ClassLabel, "label_column")
-    for column in (image, label):
-        if column not in dataset.column_names:
-            raise BadInputError(f"There is no column `{column}`; the columns are {', '.join(dataset.column_names)}.")
-    dataset = dataset.select_columns([image, label])
-    dataset = dataset.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
-    if not isinstance(dataset.features["image"], datasets.Image):
-        raise BadInputError(f"Column `{image}` holds {dataset.features['image']}, not images.")
-    if not isinstance(dataset.features["label"], datasets.ClassLabel):
-        dataset = dataset.class_encode_column("label")
-    return dataset
-
-
-def _column_of_type(dataset: datasets.Dataset, feature_type: type, argument: str) -> str:
-    columns = [name for name, feature in dataset.features.items() if isinstance(feature, feature_type)]
-    if not columns and feature_type is datasets.ClassLabel:  # names or numbers, when the column says what it is
-        columns = [name for name in ("label", "labels") if name in dataset.column_names]
-    if len(columns) != 1:
-        found = f"could be {' or '.join(columns)}" if columns else f"is none of {', '.join(dataset.column_names)}"
-        raise BadInputError(f"The {argument.replace('_', ' ')} {found}: name it with `--set data.{argument}=...`.")
-    return columns[0]
-
-
 def _hold_out(train: datasets.Dataset) -> tuple[datasets.Dataset, datasets.Dataset]:
     """A fifth of each class, drawn with a fixed seed, as test split; a single image stays in training."""
-    labels, generator, held = np.asarray(train["label"]), np.random.default_rng(0), []
+    labels, generator, held = label_array(train), np.random.default_rng(0), []
     for label in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == label))
         held.append(rows[: max(round(TEST_SHARE * len(rows)), 1) if len(rows) > 1 else 0])
     held_rows = np.sort(np.concatenate(held))
+    if len(held_rows) == 0:
+        raise BadInputError("There is no test split, and no class has two images, of which one could be held out.")
     logger.info("No test split: %d of %d images were held out, a fifth of each class.", len(held_rows), len(train))
     return train.select(np.setdiff1d(np.arange(len(train)), held_rows)), train.select(held_rows)
