@@ -7,9 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tailmoe.training.errors import BadInputError
-
-EXIT_BAD_INPUT = 2
+from tailmoe.training.errors import BadInputError, InterruptedTraining, NonFiniteLossError
 
 DESCRIPTION = """\
 Long-tailed image classification with mixtures of experts.
@@ -70,9 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return args.command(args)
     except BadInputError as error:
-        return _fail(error, EXIT_BAD_INPUT)
+        return _fail(error, 2)
+    except NonFiniteLossError as error:
+        return _fail(error, 1)
+    except InterruptedTraining as stop:
+        return _fail(stop, 128 + stop.received)
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return _fail("interrupted.", 128 + signal.SIGINT)
 
 
 def _set_up_logging() -> None:
@@ -88,7 +90,7 @@ def _set_up_logging() -> None:
     datasets.disable_progress_bars()
 
 
-def _fail(error: Exception, status: int) -> int:
+def _fail(error: Exception | str, status: int) -> int:
     sys.stderr.write(f"tailmoe: {error}\n")
     return status
 
@@ -167,18 +169,11 @@ def _seeds(text: str) -> list[int]:
 def _train(args: argparse.Namespace) -> int:
     from tailmoe.hub_cards.results_table import results_table
     from tailmoe.training.recipe import load_recipe
-    from tailmoe.training.run import Interrupted, train_recipe
-    from tailmoe.training.trainer import NonFiniteLossError
+    from tailmoe.training.run import train_recipe
 
     recipe = load_recipe(args.recipe, args.overrides)
     output_dir = args.output_dir or Path("runs") / recipe.name
-    try:
-        results = train_recipe(recipe, output_dir, args.seed, args.resume, args.overwrite)
-    except Interrupted as stop:
-        sys.stderr.write(f"tailmoe: interrupted; a checkpoint was saved. Continue with --resume in {output_dir}.\n")
-        return 128 + stop.received
-    except NonFiniteLossError as error:
-        return _fail(error, 1)
+    results = train_recipe(recipe, output_dir, args.seed, args.resume, args.overwrite)
     sys.stdout.write(f"\n{results_table(results)}\n\nThe run is in {output_dir}: README.md is its card.\n")
     return 0
 
@@ -214,16 +209,11 @@ def _predict(args: argparse.Namespace) -> int:
 def _study(args: argparse.Namespace) -> int:
     from tailmoe.hub_cards.results_table import results_table
     from tailmoe.training.recipe import load_recipe
-    from tailmoe.training.run import Interrupted
     from tailmoe.training.study import run_study
 
     recipe = load_recipe(args.recipe, args.overrides)
     output_dir = args.output_dir or Path("runs") / f"{recipe.name}-study"
-    try:
-        study = run_study(recipe, args.seeds, output_dir, " ".join(["tailmoe", *sys.argv[1:]]))
-    except Interrupted as stop:
-        sys.stderr.write("tailmoe: interrupted; repeat the command to continue.\n")
-        return 128 + stop.received
+    study = run_study(recipe, args.seeds, output_dir, " ".join(["tailmoe", *sys.argv[1:]]))
     sys.stdout.write(f"\n{results_table(study)}\n")
     _write_json(args.json, study)
     return 0

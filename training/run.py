@@ -26,7 +26,7 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, class_counts, load_long_tailed
 from tailmoe.training.environment import describe_environment, peak_memory_gb
-from tailmoe.training.errors import BadInputError
+from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.figures import write_figures
 from tailmoe.training.objectives import OBJECTIVES
@@ -36,14 +36,6 @@ from tailmoe.training.trainer import LongTailTrainer
 logger = logging.getLogger(__name__)
 RESULTS_NAME = "results.json"
 RECIPE_NAME = "recipe.yaml"
-
-
-class Interrupted(Exception):  # noqa: N818 (no error: the run was asked to stop)
-    """Training was stopped by a signal, after a checkpoint was saved."""
-
-    def __init__(self, received: int):
-        super().__init__(received)
-        self.received = received
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,8 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
 
     Raises:
         BadInputError: If the recipe, the data or the state of the folder does not allow the run.
-        Interrupted: On SIGINT or SIGTERM, after a checkpoint was saved.
+        NonFiniteLossError: If the loss is NaN or infinite; the last checkpoint stays.
+        InterruptedTraining: On SIGINT or SIGTERM, after a checkpoint was saved.
     """
     written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
     _check_folder(output_dir, written, resume, overwrite)
@@ -170,7 +163,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
     if stop.received is not None:
-        raise Interrupted(stop.received)
+        raise InterruptedTraining(stop.received, output_dir)
     results = {
         "name": recipe.name,
         "title": recipe.title,

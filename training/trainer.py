@@ -16,15 +16,11 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation, mixup
 from tailmoe.training.checkpoints import last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, class_counts
-from tailmoe.training.errors import BadInputError
+from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import normalize
 from tailmoe.training.metrics import classification_metrics
 
 OBJECTIVE_NAME = "objective.safetensors"
-
-
-class NonFiniteLossError(FloatingPointError):
-    """A loss term became NaN or infinite; training stopped before the optimizer's step."""
 
 
 class LongTailTrainer(Trainer):

@@ -10,9 +10,8 @@ from transformers import ResNetConfig, ResNetForImageClassification, TrainerCall
 from tailmoe.training import ICLObjective, LongTailTrainer, LongTailTrainingArguments
 from tailmoe.training.checkpoints import is_complete, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages
-from tailmoe.training.errors import BadInputError
+from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import normalize
-from tailmoe.training.trainer import NonFiniteLossError
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+"""Runs of minutes on real images, on request: `pytest -m slow tests/training/test_studies.py`."""
+
+import os
+
+import pytest
+
+from tailmoe.training.recipe import load_recipe
+from tailmoe.training.run import train_recipe
+from tailmoe.training.study import run_study
+
+pytestmark = pytest.mark.slow
+NEEDS_DATA = pytest.mark.skipif("TAILMOE_DATA_DIR" not in os.environ, reason="TAILMOE_DATA_DIR names no folder of data")
+
+
+def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path):
+    study = run_study(load_recipe("quickstart"), [0, 1, 2], tmp_path, command="test")
+    ours, baseline = study["metrics"], study["baseline"]["metrics"]
+    for metric, points in (("balanced_accuracy", 0.04), ("medium_accuracy", 0.12), ("few_accuracy", 0.12)):
+        assert ours[metric]["mean"] >= baseline[metric]["mean"] + points, metric
+
+
+@NEEDS_DATA
+@pytest.mark.parametrize(("recipe", "accuracy"), [("icl-cifar100-lt-100", 0.05), ("snnl-cifar100", 0.15)])
+def test_five_epochs_on_real_cifar_100_are_clearly_above_chance(tmp_path, recipe, accuracy):
+    results = train_recipe(load_recipe(recipe, ["training.num_train_epochs=5"]), tmp_path, seed=0)
+    assert results["metrics"]["accuracy"] > accuracy  # chance is 0.01
