@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_utils import TrainOutput
+from transformers.utils import ModelOutput
 
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation, mixup
@@ -108,34 +109,34 @@ class LongTailTrainer(Trainer):
         """The sum of the objective's terms in training; the model's own loss in evaluation."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels, mixed_labels, weight = inputs["labels"], inputs.pop("mixed_labels", None), inputs.pop("weight", 1.0)
-        if self.objective is None:
-            outputs = model(**inputs)
-            terms = self._model_terms(outputs, mixed_labels, weight)
-        else:
-            progress = self.progress
-            if progress >= self.objective.last_stage_from():
-                model.eval()  # frozen features: the statistics of batch normalisation stay as they are
-            kwargs = {"output_hidden_states": True} if self.objective.uses_hidden_states else {}
-            outputs = model(pixel_values=inputs["pixel_values"], **kwargs)
-            terms = self.objective(outputs, labels, progress)
-            if mixed_labels is not None:
-                mixed_terms = self.objective(outputs, mixed_labels, progress)
-                terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
-            self.objective.observe(outputs, labels)
+        mixed_labels, weight = inputs.pop("mixed_labels", None), inputs.pop("weight", 1.0)
+        outputs, terms = self._terms(model, inputs["pixel_values"], inputs["labels"])
+        if mixed_labels is not None:
+            _, mixed_terms = self._terms(model, inputs["pixel_values"], mixed_labels, outputs)
+            terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
         self._check_finite(terms)
+        if self.objective is not None:
+            self.objective.observe(outputs, inputs["labels"])
         for name, term in terms.items():
             self._term_sums[name] += term.detach()
         self._batches_summed += 1
         loss = sum(terms.values())
         return (loss, outputs) if return_outputs else loss
 
-    @staticmethod
-    def _model_terms(outputs: object, mixed_labels: Tensor | None, weight: float) -> dict[str, Tensor]:
-        if mixed_labels is None:
-            return {"model_loss": outputs.loss}
-        mixed_loss = nn.functional.cross_entropy(outputs.logits, mixed_labels)
-        return {"model_loss": weight * outputs.loss + (1 - weight) * mixed_loss}
+    def _terms(
+        self, model: nn.Module, pixel_values: Tensor, labels: Tensor, outputs: ModelOutput | None = None
+    ) -> tuple[ModelOutput, dict[str, Tensor]]:
+        """Outputs and loss terms by name; an objective needs no second pass where `outputs` are known."""
+        if self.objective is None:
+            outputs = model(pixel_values=pixel_values, labels=labels)
+            return outputs, {"model_loss": outputs.loss}
+        progress = self.progress
+        if outputs is None:
+            if progress >= self.objective.last_stage_from():
+                model.eval()  # frozen features: the statistics of batch normalisation stay as they are
+            kwargs = {"output_hidden_states": True} if self.objective.uses_hidden_states else {}
+            outputs = model(pixel_values=pixel_values, **kwargs)
+        return outputs, self.objective(outputs, labels, progress)
 
     def _check_finite(self, terms: dict[str, Tensor]) -> None:
         bad = [f"`{name}` is {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
@@ -200,16 +201,16 @@ class LongTailTrainer(Trainer):
                 "`lr_scheduler_type` must be cosine with an objective that has a last stage, "
                 f"got {self.args.lr_scheduler_type.value}."
             )
-        warmup_steps = self.args.get_warmup_steps(num_training_steps)
-        first_steps = math.ceil(last_from * num_training_steps)
+        warmup = self.args.get_warmup_steps(num_training_steps) / num_training_steps
         restart = self.args.last_stage_learning_rate / self.args.learning_rate
 
         def factor(step: int) -> float:
-            if step < warmup_steps:
-                return step / warmup_steps
-            if step < first_steps:
-                return _cosine((step - warmup_steps) / (first_steps - warmup_steps))
-            return restart * _cosine((step - first_steps) / max(num_training_steps - first_steps, 1))
+            progress = step / num_training_steps  # the very number that `compute_loss` compares
+            if progress >= last_from:
+                return restart * _cosine((progress - last_from) / (1 - last_from))
+            if progress < warmup:
+                return progress / warmup
+            return _cosine((progress - warmup) / (last_from - warmup))
 
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True

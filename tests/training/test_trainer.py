@@ -161,7 +161,7 @@ def test_gradient_accumulation_takes_the_mean_of_the_batches(make_trainer, icl):
 
         model = icl[0]
         trainer = make_trainer(
-            model, ICLObjective(model.config, balanced_heads="along"), [Watch()], cutout_size=0, crop_padding=0,
+            model, ICLObjective(model.config, competition="sample"), [Watch()], cutout_size=0, crop_padding=0,
             horizontal_flip=False, save_strategy="no", **changes,
         )  # fmt: skip
         trainer.model.train = lambda mode=True: trainer.model  # batch statistics differ between batch sizes
