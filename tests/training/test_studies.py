@@ -9,7 +9,9 @@ from tailmoe.training.run import train_recipe
 from tailmoe.training.study import run_study
 
 pytestmark = pytest.mark.slow
-NEEDS_DATA = pytest.mark.skipif("TAILMOE_DATA_DIR" not in os.environ, reason="TAILMOE_DATA_DIR names no folder of data")
+NEEDS_DATA = pytest.mark.skipif(
+    "TAILMOE_DATA_DIR" not in os.environ, reason="TAILMOE_DATA_DIR names no folder of data"
+)
 
 
 def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path):

@@ -60,7 +60,7 @@ def standard_columns(
     found = dataset.features[label_column].names
     if names is not None and found != names:
         differing = sorted(set(found) ^ set(names)) or ["in another order"]
-        raise BadInputError(f"The classes of the training and the test split differ: {', '.join(differing[:5])}.")
+        raise BadInputError(f"The classes differ between its training and its test split: {', '.join(differing[:5])}.")
     check_range(label_array(dataset, label_column), len(found))
     renamed = {image_column: "image", label_column: "label"}
     return dataset.rename_columns({old: new for old, new in renamed.items() if old != new})
@@ -72,7 +72,10 @@ def _column_of_type(dataset: datasets.Dataset, feature_type: type, argument: str
         columns = [name for name in ("label", "labels") if name in dataset.column_names]
     if len(columns) != 1:
         found = f"could be {' or '.join(columns)}" if columns else f"is none of {', '.join(dataset.column_names)}"
-        raise BadInputError(f"The {argument.replace('_', ' ')} {found}: name it with `--set data.{argument}=...`.")
+        remedy = f"name it with `--set data.{argument}=...`"
+        if not columns and feature_type is datasets.ClassLabel:
+            remedy += ", or sort the images into folders train/<class>"
+        raise BadInputError(f"The {argument.replace('_', ' ')} {found}: {remedy}.")
     return columns[0]
 
 

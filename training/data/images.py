@@ -108,7 +108,7 @@ class DecodedImages(torch.utils.data.Dataset):
             raise BadInputError(f"None of the {len(dataset)} images can be read, the first is {bad[0]}.")
         if bad:
             shown = "; ".join(bad[:NAMES_SHOWN]) + ("; ..." if len(bad) > NAMES_SHOWN else "")
-            logger.warning("Skipped %d of %d images that cannot be read: %s", len(bad), len(dataset), shown)
+            logger.warning("Skipped %d unreadable images of %d: %s", len(bad), len(dataset), shown)
         return cls(pixels[: len(kept)], torch.from_numpy(labels[kept]), skipped=len(bad))
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
@@ -119,7 +119,7 @@ class DecodedImages(torch.utils.data.Dataset):
                 counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
         shares = counts.double() / counts.sum(dim=1, keepdim=True)  # (C, 256)
         levels = torch.arange(256, dtype=torch.float64) / 255
-        mean = shares @ levels
+        mean = (shares * levels).sum(dim=1)
         variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
         return mean.tolist(), variance.sqrt().tolist()
 

@@ -107,7 +107,7 @@ def class_counts(
 
     Args:
         dataset: A `datasets.Dataset`, or `DecodedImages`.
-        num_classes: Number of classes; that of the ClassLabel column if None.
+        num_classes: Number of classes; if None that of the ClassLabel column, or one more than the largest label.
         label_column: Name of the label column.
 
     Raises:
@@ -121,6 +121,8 @@ def class_counts(
         num_classes = num_classes or feature.num_classes
     else:
         labels = dataset.labels.numpy()
+        if len(labels) == 0:
+            raise BadInputError("The split is empty: it has no image.")
         num_classes = num_classes or int(labels.max()) + 1
     check_range(labels, num_classes)
     counts = np.bincount(labels, minlength=num_classes)
@@ -158,7 +160,7 @@ def check_range(labels: np.ndarray, num_classes: int) -> None:
         worst = labels[wrong].max()
         raise BadInputError(
             f"Label {worst} is out of range: there are {num_classes} classes (0 to {num_classes - 1}). "
-            "Make `num_labels` the number of classes of the data."
+            "Relabel the image, or make `num_labels` the number of classes."
         )
 
 

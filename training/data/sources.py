@@ -52,13 +52,15 @@ def load_long_tailed(
     check_selection(selection)
     if name == EMBEDDED and (imbalance_factor is not None or selection != "first"):
         raise BadInputError(
-            f"`{EMBEDDED}` has an imbalance factor of 200 and a selection already: leave `imbalance_factor` and "
+            f"`{EMBEDDED}` has an imbalance factor of 200 already, of the first images: leave `imbalance_factor` and "
             "`selection` out, or use fashion_mnist."
         )
     if name in KNOWN:
         _, known_image, known_label = KNOWN[name]
         image_column, label_column = image_column or known_image, label_column or known_label
     splits = _load(name, revision)
+    if "train" not in splits:
+        raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(splits)}.")
     image, label = find_columns(splits["train"], image_column, label_column)
     train = standard_columns(splits["train"], image, label)
     labelled = [split for split in ("test", "validation") if split in splits and has_labels(splits[split], label)]
@@ -75,7 +77,7 @@ def _load(name: str, revision: str | None) -> datasets.DatasetDict:
     if name in KNOWN:
         folder = os.environ.get("TAILMOE_DATA_DIR")
         remedy = f"offline, TAILMOE_DATA_DIR can name a folder with {name}/train.parquet and {name}/test.parquet"
-        return _known(Path(folder) / name) if folder else _read(name, remedy, KNOWN[name][0], revision=revision)
+        return _known(name, Path(folder) / name) if folder else _read(name, remedy, KNOWN[name][0], revision=revision)
     path = Path(__file__).parent / EMBEDDED if name == EMBEDDED else Path(name).expanduser()
     if revision is not None and path.exists():
         raise BadInputError(f"`revision` {revision} is for a data set on the Hub, and `{name}` lies on this machine.")
@@ -84,28 +86,27 @@ def _load(name: str, revision: str | None) -> datasets.DatasetDict:
     if path.is_file():
         if path.suffix != ".parquet":
             raise BadInputError(f"`{name}` is not a Parquet file: give a folder of images, Parquet or a Hub id.")
-        return _read(name, "is it a whole Parquet file?", "parquet", data_files={"train": str(path)})
+        return _parquet(name, {"train": [path]})
     if name.startswith((".", "~", "/")) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
     remedy = f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet file or a Hub id; offline, TAILMOE_DATA_DIR "
     return _read(name, remedy + "can name a folder with those by name", name, revision=revision)
 
 
-def _known(folder: Path) -> datasets.DatasetDict:
+def _known(name: str, folder: Path) -> datasets.DatasetDict:
     """A data set of the folder named by `TAILMOE_DATA_DIR`."""
-    files = {split: str(folder / f"{split}.parquet") for split in ("train", "test")}
+    files = {split: folder / f"{split}.parquet" for split in ("train", "test")}
     for file in files.values():
-        if not Path(file).is_file():
+        if not file.is_file():
             raise BadInputError(f"TAILMOE_DATA_DIR names a folder without {file}: add it, or unset the variable.")
-    return _read(folder.name, f"look at {folder}", "parquet", data_files=files)
+    return _parquet(name, {split: [file] for split, file in files.items()})
 
 
 def _folder(name: str, folder: Path) -> datasets.DatasetDict:
     """Files `<split>*.parquet` at any depth, as the Hub lays them out; else images."""
     found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
-    files = {split: [str(path) for path in paths] for split, paths in found.items() if paths}
-    if "train" in files:
-        return _read(name, "are they whole Parquet files?", "parquet", data_files=files)
+    if found["train"]:
+        return _parquet(name, {split: files for split, files in found.items() if files})
     if any(folder.rglob("*.parquet")):
         raise BadInputError(f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits.")
     if not any(path.is_file() for path in folder.rglob("*.*")):
@@ -113,15 +114,21 @@ def _folder(name: str, folder: Path) -> datasets.DatasetDict:
     return _read(name, "give a folder with train/<class>/<image>", "imagefolder", data_dir=str(folder))
 
 
+def _parquet(name: str, files: dict[str, list[Path]]) -> datasets.DatasetDict:
+    """Each split by itself: read together, the first file's class names would be given to the labels of the others."""
+    splits = datasets.DatasetDict()
+    for split, paths in files.items():
+        remedy = f"give whole Parquet files with images, look at {paths[0]}"
+        splits |= _read(name, remedy, "parquet", data_files={split: [str(path) for path in paths]})
+    return splits
+
+
 def _read(name: str, remedy: str, *args, **kwargs) -> datasets.DatasetDict:
     try:
-        loaded = datasets.load_dataset(*args, **kwargs)
+        return datasets.load_dataset(*args, **kwargs)
     except Exception as error:  # Parquet, the file system, the Hub's client and its HTTP library have no common error
         reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".!") or type(error).__name__
-        raise BadInputError(f"`{name}` cannot be loaded: {reason}. Remedy: {remedy.rstrip('.')}.") from error
-    if "train" not in loaded:
-        raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(loaded)}.")
-    return loaded
+        raise BadInputError(f"`{name}` cannot be loaded: {reason}; {remedy}.") from error
 
 
 def _hold_out(train: datasets.Dataset) -> tuple[datasets.Dataset, datasets.Dataset]:

@@ -1,130 +1,260 @@
-"""Data from everywhere: embedded, a folder of known sets, image folders, Parquet, the Hub; and what is said when not."""
+"""Where images come from, which columns hold them, and what is said of data that cannot be used."""
+
+import logging
+import re
+import shutil
 
 import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from tailmoe.training.data import class_counts, load_long_tailed, sources
+from tailmoe.training.data import class_counts, load_long_tailed
 from tailmoe.training.errors import BadInputError
 
-
-@pytest.fixture
-def image_folder(tmp_path, fashion):
-    """Ten images of each of two classes, as files, in `train/<class>`."""
-    rows = [row for row in fashion["test"] if row["label"] in (0, 1)]
-    for index, row in enumerate(rows):
-        folder = tmp_path / "photos" / "train" / ("shirt" if row["label"] == 0 else "trouser")
-        folder.mkdir(parents=True, exist_ok=True)
-        row["image"].save(folder / f"{index}.png")
-    return tmp_path / "photos"
+ABC = datasets.ClassLabel(names=["a", "b", "c"])
+INTEGER = datasets.Value("int64")
+STRING = datasets.Value("string")
 
 
-def test_the_embedded_data_has_all_three_shot_groups_and_a_balanced_test_set():
-    splits = load_long_tailed()
-    assert class_counts(splits["train"]) == [2000, 1110, 616, 341, 189, 105, 58, 32, 18, 10]
-    assert class_counts(splits["test"]) == [200] * 10
-    assert splits["train"].features["label"].names[9] == "Ankle boot"
-    assert splits["train"][0]["image"].size == (28, 28)
+def names(splits):
+    return splits["train"].features["label"].names
 
 
-def test_the_embedded_files_are_plain_parquet_of_the_hubs_schema():
-    files = str(sources.Path(sources.__file__).parent / "fashion_mnist_lt" / "train.parquet")
-    train = datasets.load_dataset("parquet", data_files=files, split="train")
-    assert isinstance(train.features["image"], datasets.Image)
-    assert isinstance(train.features["label"], datasets.ClassLabel)
+def rows(splits):
+    return {split: len(dataset) for split, dataset in splits.items()}
 
 
-def test_a_folder_of_images_without_test_split_holds_out_a_fifth_of_each_class(image_folder):
-    splits = load_long_tailed(str(image_folder))
-    assert splits["train"].features["label"].names == ["shirt", "trouser"]
-    total = [a + b for a, b in zip(class_counts(splits["train"]), class_counts(splits["test"]), strict=True)]
-    assert class_counts(splits["test"]) == [max(round(n / 5), 1) for n in total]
-    assert load_long_tailed(str(image_folder))["test"]["label"] == splits["test"]["label"]
+# places
 
 
-def test_a_validation_split_serves_where_there_is_no_test_split(tmp_path, fashion):
-    fashion["train"].to_parquet(tmp_path / "train-00000-of-00001.parquet")
-    fashion["test"].to_parquet(tmp_path / "validation.parquet")
-    splits = load_long_tailed(str(tmp_path))
-    assert (len(splits["train"]), len(splits["test"])) == (len(fashion["train"]), len(fashion["test"]))
+@pytest.mark.parametrize(("name", "num_classes"), [("cifar10", 10), ("cifar100", 100), ("mnist", 10)])
+def test_known_data_sets_come_from_the_data_folder_in_the_same_two_columns(data_dir, name, num_classes):
+    splits = load_long_tailed(name, imbalance_factor=20)
+    for split in splits.values():
+        assert split.column_names == ["image", "label"]
+        assert isinstance(split.features["image"], datasets.Image)
+        assert split.features["label"].num_classes == num_classes
+    assert len(splits["test"]) == 10000
+    counts = class_counts(splits["train"])
+    assert counts == sorted(counts, reverse=True)
 
 
-def test_a_single_parquet_file_is_split(tmp_path, fashion):
-    fashion["test"].to_parquet(tmp_path / "all.parquet")
-    splits = load_long_tailed(str(tmp_path / "all.parquet"))
-    assert len(splits["train"]) + len(splits["test"]) == len(fashion["test"])
+def test_the_coarse_labels_of_cifar100_can_be_chosen(data_dir):
+    assert len(names(load_long_tailed("cifar100", label_column="coarse_label"))) == 20
 
 
-def test_columns_are_found_by_type_and_get_the_standard_names(tmp_path, fashion):
-    renamed = (
-        fashion["test"].rename_columns({"image": "img", "label": "kind"}).add_column("id", range(len(fashion["test"])))
-    )
-    renamed.to_parquet(tmp_path / "train.parquet")
-    assert set(load_long_tailed(str(tmp_path))["train"].column_names) == {"image", "label"}
-
-
-def test_columns_that_could_both_be_meant_are_asked_for(tmp_path, fashion):
-    test = fashion["test"]
-    twice = test.add_column("coarse", test["label"], feature=test.features["label"])
-    twice.to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(BadInputError, match=r"could be label or coarse: name it with `--set data.label_column=...`"):
-        load_long_tailed(str(tmp_path))
-    assert len(load_long_tailed(str(tmp_path), label_column="coarse")["train"]) > 0
-    with pytest.raises(BadInputError, match="no column `fine`; the columns are"):
-        load_long_tailed(str(tmp_path), label_column="fine")
-    with pytest.raises(BadInputError, match=r"Column `label` holds ClassLabel.*, not images"):
-        load_long_tailed(str(tmp_path), image_column="label", label_column="coarse")
-
-
-def test_labels_may_be_words(tmp_path, fashion):
-    names = fashion["test"].features["label"].names
-    words = [names[label] for label in fashion["test"]["label"]]
-    fashion["test"].remove_columns("label").add_column("label", words).to_parquet(tmp_path / "train.parquet")
-    assert load_long_tailed(str(tmp_path))["train"].features["label"].names == sorted(set(words))
-
-
-def test_a_known_set_comes_from_the_folder_that_the_variable_names(tmp_path, fashion, monkeypatch):
-    (tmp_path / "mnist").mkdir()
-    for split in fashion:
-        fashion[split].to_parquet(tmp_path / "mnist" / f"{split}.parquet")
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_a_file_missing_in_the_data_folder_is_named(monkeypatch, tmp_path, parquet, missing):
+    for split in ("train", "test"):
+        path = parquet(split, label=(ABC, [0, 1, 2]))
+    shutil.copytree(path.parent, tmp_path / "mnist")
+    (tmp_path / "mnist" / f"{missing}.parquet").unlink()
     monkeypatch.setenv("TAILMOE_DATA_DIR", str(tmp_path))
-    assert len(load_long_tailed("mnist")["train"]) == len(fashion["train"])
-    with pytest.raises(BadInputError, match=r"TAILMOE_DATA_DIR names a folder without .*cifar10.train\.parquet"):
-        load_long_tailed("cifar10")
+    message = re.escape(f"TAILMOE_DATA_DIR names a folder without {tmp_path}/mnist/{missing}.parquet")
+    with pytest.raises(BadInputError, match=message):
+        load_long_tailed("mnist")
 
 
-def test_a_known_set_comes_from_the_hub_without_the_variable(monkeypatch, fashion):
-    asked = []
-
-    def load_dataset(*args, **kwargs):
-        asked.append(args)
-        return datasets.DatasetDict({split: data.rename_column("image", "img") for split, data in fashion.items()})
-
-    monkeypatch.delenv("TAILMOE_DATA_DIR", raising=False)
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert set(load_long_tailed("cifar10")["train"].column_names) == {"image", "label"}
-    assert asked == [("uoft-cs/cifar10",)]
-
-
-def test_the_embedded_data_refuses_a_second_imbalance():
-    with pytest.raises(BadInputError, match="has an imbalance factor of 200 already"):
-        load_long_tailed("fashion_mnist_lt", 100)
+@pytest.mark.parametrize("nested", [".", "data"])
+def test_a_folder_of_parquet_files_may_have_shards_and_be_laid_out_as_on_the_hub(parquet, nested):
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        path = parquet(name, label=(ABC, [0, 1, 2, 1]))
+    folder = path.parent
+    if nested != ".":
+        (folder / nested).mkdir()
+        for file in folder.glob("*.parquet"):
+            file.rename(folder / nested / file.name)
+    assert rows(load_long_tailed(str(folder))) == {"train": 8, "test": 4}
 
 
-def test_data_that_cannot_be_found_says_what_can_be_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: (_ for _ in ()).throw(ConnectionError("offline")))
-    with pytest.raises(BadInputError, match=r"`nobody/nothing` cannot be loaded: offline.*TAILMOE_DATA_DIR") as error:
-        load_long_tailed("nobody/nothing")
+def test_a_folder_of_images_takes_its_classes_from_folders(image_folder):
+    splits = load_long_tailed(str(image_folder(train_cat=8, train_dog=3, test_cat=2, test_dog=2)), imbalance_factor=2)
+    assert names(splits) == ["cat", "dog"]
+    assert class_counts(splits["train"]) == [7, 3]
+    assert class_counts(splits["test"]) == [2, 2]
+
+
+def test_validation_stands_in_for_a_missing_test_split(image_folder):
+    splits = load_long_tailed(str(image_folder(train_cat=3, train_dog=3, val_cat=1, val_dog=2)))
+    assert rows(splits) == {"train": 6, "test": 3}
+
+
+def test_validation_stands_in_for_a_test_split_without_labels(parquet):
+    parquet("train", label=(ABC, [0, 1, 2] * 3))
+    parquet("validation", label=(ABC, [0, 1, 2, 2]))
+    path = parquet("test", label=(ABC, [-1] * 6))
+    assert rows(load_long_tailed(str(path.parent))) == {"train": 9, "test": 4}
+
+
+def test_a_fifth_of_each_class_is_held_out_when_there_is_no_test_split(parquet, caplog):
+    caplog.set_level(logging.INFO, logger="tailmoe")
+    path = parquet(label=(ABC, [0] * 20 + [1] * 10 + [2]))
+    splits = load_long_tailed(str(path))
+    assert np.bincount(splits["train"]["label"][:]).tolist() == [16, 8, 1]
+    assert np.bincount(splits["test"]["label"][:]).tolist() == [4, 2]
+    assert "6 of 31 images were held out" in caplog.text
+    again = load_long_tailed(str(path))
+    for split in splits:
+        assert splits[split]._indices.equals(again[split]._indices)
+
+
+# columns
+
+
+def test_columns_are_found_by_their_types(parquet):
+    path = parquet(extra=(STRING, list("wxyz")), kind=(ABC, [0, 1, 2, 0]))
+    splits = load_long_tailed(str(path))
+    assert splits["train"].column_names == ["image", "label"]
+    assert names(splits) == ["a", "b", "c"]
+
+
+def test_label_numbers_become_classes_in_their_order(parquet):
+    values = [10, 2, 1, 3, 2, 10, 1, 3]
+    splits = load_long_tailed(str(parquet(labels=(INTEGER, values))))
+    assert names(splits) == ["1", "2", "3", "10"]
+    both = sorted(splits["train"]["label"][:] + splits["test"]["label"][:])
+    assert both == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_label_names_become_classes_and_stay_with_their_images(parquet, pictures):
+    splits = load_long_tailed(str(parquet(kind=(STRING, ["b", "a", "b", "a"]))), label_column="kind")
+    assert names(splits) == ["a", "b"]
+    for row in [*splits["train"], *splits["test"]]:
+        source = next(i for i in range(4) if np.array_equal(np.asarray(pictures[i]), np.asarray(row["image"])))
+        assert row["label"] == [1, 0, 1, 0][source]
+
+
+def test_a_test_split_may_lack_a_rare_class_but_not_have_an_unknown_one(parquet):
+    parquet("train", label=(STRING, ["a", "b", "c"]))
+    path = parquet("test", label=(STRING, ["c", "a"]))
+    splits = load_long_tailed(str(path.parent))
+    assert splits["test"]["label"][:] == [2, 0]
+    parquet("test", label=(STRING, ["c", "w"]))
+    with pytest.raises(BadInputError, match="Class `w` of the test split is not among the classes of the training"):
+        load_long_tailed(str(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [(["a", "b", "d"], "its test split: c, d"), (["b", "a", "c"], "its test split: in another order")],
+)
+def test_the_classes_of_both_splits_must_agree(parquet, classes, message):
+    parquet("train", label=(ABC, [0, 1, 2]))
+    path = parquet("test", label=(datasets.ClassLabel(names=classes), [0, 1, 2]))
+    with pytest.raises(BadInputError, match=message):
+        load_long_tailed(str(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("columns", "arguments", "message"),
+    [
+        (
+            {"fine": (ABC, [0, 1]), "coarse": (ABC, [0, 1])},
+            {},
+            "The label column could be fine or coarse: name it with `--set data.label_column=...`",
+        ),
+        (
+            {"thumb": (datasets.Image(), [None, None]), "label": (ABC, [0, 1])},
+            {},
+            "The image column could be image or thumb: name it with `--set data.image_column=...`",
+        ),
+        ({"kind": (STRING, ["a", "b"])}, {}, "The label column is none of image, kind: name it"),
+        ({"label": (ABC, [0, 1])}, {"label_column": "labels"}, "no column `labels`; the columns are image, label"),
+        ({"label": (ABC, [0, 1])}, {"image_column": "img"}, "There is no column `img`"),
+        ({"label": (ABC, [0, 1])}, {"image_column": "label", "label_column": "label"}, "cannot hold both"),
+        (
+            {"text": (STRING, ["a", "b"]), "label": (ABC, [0, 1])},
+            {"image_column": "text"},
+            "`text` holds .* not images",
+        ),
+        ({"label": (datasets.Value("float32"), [0, 1])}, {}, "labels must be class names or whole numbers"),
+        ({"label": (datasets.List(INTEGER), [[0], [1]])}, {}, "labels must be class names or whole numbers"),
+        ({"label": (INTEGER, [0, None])}, {}, "Row 1 has no label: column `label` is empty there"),
+        ({"label": (ABC, [0, None])}, {}, "Row 1 has no label"),
+        ({"label": (ABC, [0, 1, -1])}, {}, "Label -1 is out of range: there are 3 classes"),
+        ({"label": (ABC, [])}, {}, "cannot be loaded: .*; give whole Parquet files with images"),
+        ({"label": (ABC, [0, 1, 2])}, {}, "no test split, and no class has two images"),
+        ({"label": (ABC, [0, 0, 1, 1])}, {"imbalance_factor": 2}, "Class 2 has no training image"),
+        ({"label": (ABC, [0, 1, 2] * 2)}, {"imbalance_factor": 0.5}, "`imbalance_factor` must be at least 1, got 0.5"),
+        ({"label": (ABC, [0, 1, 2] * 2)}, {"selection": "last"}, "`selection` must be first or shuffled, got last"),
+        ({"label": (ABC, [0, 1, 2] * 2)}, {"revision": "main"}, "`revision` main is for a data set on the Hub"),
+    ],
+)
+def test_unusable_columns_are_told(parquet, columns, arguments, message):
+    with pytest.raises(BadInputError, match=message) as error:
+        load_long_tailed(str(parquet(**columns)), **arguments)
     assert "\n" not in str(error.value)
-    with pytest.raises(BadInputError, match="holds no images"):
-        load_long_tailed(str(tmp_path))
-    (tmp_path / "notes.txt").write_text("words")
-    with pytest.raises(BadInputError, match="is not a Parquet file"):
-        load_long_tailed(str(tmp_path / "notes.txt"))
 
 
-def test_splits_of_different_classes_are_refused(tmp_path, fashion):
-    other = fashion["test"].cast_column("label", datasets.ClassLabel(names=[f"class {c}" for c in range(10)]))
-    fashion["train"].to_parquet(tmp_path / "train.parquet")
-    other.to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(BadInputError, match="differ between its training and its test split"):
+def test_parquet_without_feature_types_says_how_to_give_them(tmp_path):
+    table = pyarrow.table({"image": [{"bytes": b"x"}] * 2, "label": ["a", "b"]})
+    pyarrow.parquet.write_table(table, tmp_path / "plain.parquet")
+    with pytest.raises(BadInputError, match="The image column is none of image, label"):
+        load_long_tailed(str(tmp_path / "plain.parquet"))
+    with pytest.raises(BadInputError, match=re.escape("`dataset.cast_column('image', datasets.Image())`")):
+        load_long_tailed(str(tmp_path / "plain.parquet"), image_column="image")
+
+
+# what cannot be loaded
+
+
+def test_images_without_class_folders_are_told_where_to_go(image_folder):
+    with pytest.raises(BadInputError, match="or sort the images into folders train/<class>"):
+        load_long_tailed(str(image_folder(train=3)))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("train.parquet", b"no parquet", "cannot be loaded: .*; give whole Parquet files"),
+        ("pictures.parquet", b"", "There is no .*train.parquet"),
+        ("notes.txt", b"text", "cannot be loaded: .*; give a folder with train/<class>/<image>"),
+        (None, None, "holds no images: give a folder with train/<class>/<image>"),
+    ],
+)
+def test_a_folder_without_usable_files_is_told(tmp_path, file, content, message):
+    if file is not None:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(BadInputError, match=message) as error:
         load_long_tailed(str(tmp_path))
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_parquet_or_not_there_is_told(tmp_path):
+    (tmp_path / "table.csv").write_text("a,b")
+    with pytest.raises(BadInputError, match=r"table.csv` is not a Parquet file"):
+        load_long_tailed(str(tmp_path / "table.csv"))
+    for name in (str(tmp_path / "none"), "./none", "no/such/data"):
+        with pytest.raises(BadInputError, match=f"`{name}` cannot be loaded: there is no such file or folder"):
+            load_long_tailed(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "looked_for", "remedy"),
+    [
+        ("mnist", "ylecun/mnist", "TAILMOE_DATA_DIR can name a folder with mnist/train.parquet"),
+        ("someone/some-data", "someone/some-data", "give fashion_mnist_lt, cifar10, .*TAILMOE_DATA_DIR can name"),
+    ],
+)
+def test_a_hub_out_of_reach_is_one_line_that_names_what_was_looked_for(offline, name, looked_for, remedy):
+    with pytest.raises(BadInputError, match=f"`{name}` cannot be loaded: .*{looked_for}.*; .*{remedy}") as error:
+        load_long_tailed(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_data_set_without_a_training_split_is_told(monkeypatch, embedded, offline):
+    found = datasets.DatasetDict(test=embedded["test"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: found)
+    with pytest.raises(BadInputError, match="`someone/data` has no split `train`; its splits are test"):
+        load_long_tailed("someone/data")
+
+
+def test_the_revision_reaches_the_hub(monkeypatch, embedded, offline):
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or embedded)
+    load_long_tailed("someone/data", revision="v2")
+    load_long_tailed("mnist", revision="v3")
+    assert asked == [(("someone/data",), {"revision": "v2"}), (("ylecun/mnist",), {"revision": "v3"})]

@@ -1,4 +1,7 @@
-"""Build the embedded FashionMNIST-LT from the whole FashionMNIST; run as `python build.py` in this folder.
+"""Build the embedded FashionMNIST-LT from the whole FashionMNIST.
+
+Run as `python -m tailmoe.training.data.fashion_mnist_lt.build`, or by its path. It writes beside itself; with the
+versions of constraints.txt, the very bytes that are committed.
 
 Reads `$TAILMOE_DATA_DIR/fashion_mnist/{train,test}.parquet`, else the Hub. Imbalance factor 200, largest class 2,000,
 the first images of each class; the test set is the first 200 test images of each class. The same pixels, as PNG
