@@ -22,7 +22,9 @@ def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path
 
 
 @NEEDS_DATA
-@pytest.mark.parametrize(("recipe", "accuracy"), [("icl-cifar100-lt-100", 0.05), ("snnl-cifar100", 0.15)])
-def test_five_epochs_on_real_cifar_100_are_clearly_above_chance(tmp_path, recipe, accuracy):
-    results = train_recipe(load_recipe(recipe, ["training.num_train_epochs=5"]), tmp_path, seed=0)
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "accuracy"), [("icl-cifar100-lt-100", 5, 0.05), ("snnl-cifar100", 2, 0.1)]
+)
+def test_a_few_epochs_on_real_cifar_100_are_clearly_above_chance(tmp_path, recipe, epochs, accuracy):
+    results = train_recipe(load_recipe(recipe, [f"training.num_train_epochs={epochs}"]), tmp_path, seed=0)
     assert results["metrics"]["accuracy"] > accuracy  # chance is 0.01
