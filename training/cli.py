@@ -61,6 +61,13 @@ baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one 
 """
 
 
+DEMO = """\
+Open a page that classifies an image and shows each expert's view. Ctrl-C ends it.
+
+  tailmoe demo runs/quickstart
+"""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 2 for bad input, 1 for failed training, 128 + n for a signal."""
     args = _parser().parse_args(argv)
@@ -78,13 +85,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _set_up_logging() -> None:
-    """Our own messages and progress bars; of the libraries, warnings alone."""
+    """Our own messages and progress bars; of the libraries, errors alone."""
     import datasets
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for library in ("httpx", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+        logging.getLogger(library).setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -120,6 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
     predict.add_argument("--top-k", type=int, default=3, help="labels shown (default 3)")
     predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
+
+    demo = _add(commands, "demo", _demo, "the demo page on this machine", DEMO)
+    demo.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    demo.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
 
     study = _add(commands, "study", _study, "train many seeds and summarise", STUDY)
     study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
@@ -204,6 +215,12 @@ def _predict(args: argparse.Namespace) -> int:
         sys.stdout.write("\n".join(prediction_lines(prediction)) + "\n")
     _write_json(args.json, predictions)
     return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from tailmoe.training.demo import run_demo
+
+    return run_demo(args.model, args.port)
 
 
 def _study(args: argparse.Namespace) -> int:

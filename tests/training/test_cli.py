@@ -263,6 +263,10 @@ def test_a_folder_that_is_not_a_model_is_named(tmp_path, image_file, capsys):
     )
 
 
+def test_the_demo_says_when_its_model_is_none(tmp_path, capsys):
+    assert "is not a model" in fails(capsys, "demo", tmp_path)
+
+
 def test_evaluating_without_knowing_the_data_asks_for_it(run, tmp_path, capsys):
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         (tmp_path / name).write_bytes((run / name).read_bytes())
@@ -303,7 +307,7 @@ def test_seeds_that_make_no_sense_are_refused(seeds, capsys):
     assert "seeds must look like 0..4 or 0,3,7" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study"])
+@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo"])
 def test_help_teaches_with_an_example(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*name.split(), "--help"])
