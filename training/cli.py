@@ -217,10 +217,10 @@ def _predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(args: argparse.Namespace) -> int:
+def _demo(args: argparse.Namespace) -> None:
     from tailmoe.training.demo import run_demo
 
-    return run_demo(args.model, args.port)
+    run_demo(args.model, args.port)
 
 
 def _study(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from tailmoe.training.evaluation import load_model
 APP = Path(__file__).parents[1] / "spaces" / "image_classification" / "app.py"
 
 
-def run_demo(model: str, port: int | None = None) -> int:
-    """Serve the Space's page for a model until it is interrupted; return the exit status.
+def run_demo(model: str, port: int | None = None) -> None:
+    """Become the process that serves the Space's page for a model.
 
     Args:
         model: A run's folder or a Hub id.
@@ -33,7 +32,4 @@ def run_demo(model: str, port: int | None = None) -> int:
     environment = os.environ | {"MODEL_ID": model_id, "GRADIO_ANALYTICS_ENABLED": "False"}
     if port is not None:
         environment["GRADIO_SERVER_PORT"] = str(port)
-    try:
-        return subprocess.run([sys.executable, str(APP)], env=environment).returncode
-    except KeyboardInterrupt:
-        return 0
+    os.execve(sys.executable, [sys.executable, str(APP)], environment)

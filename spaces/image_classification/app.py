@@ -13,8 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 TOP_LABELS, TOP_OF_EXPERTS = 5, 3
 INTRODUCTION = """# What each expert sees
-Upload an image. The ensemble's answer is on the left; each expert's own view, and how rare the answer's class was in
-training, beside it."""
+Upload an image: the page shows the ensemble's answer, how rare its class was in training, and each expert's own view."""
 
 
 def build_app(model_id: str, revision: str | None = None) -> gr.Blocks:
@@ -40,7 +39,9 @@ def build_app(model_id: str, revision: str | None = None) -> gr.Blocks:
             with gr.Column():
                 answer = gr.Label(num_top_classes=TOP_LABELS, label="The ensemble's answer")
                 sentence = gr.Markdown()
-                table = gr.Dataframe(headers=["expert", "gate", "view"], label="Each expert", wrap=True)
+                table = gr.Dataframe(
+                    headers=["expert", "view"], column_widths=["30%", "70%"], label="Each expert", wrap=True
+                )
         gr.on(
             [button.click, image.upload],
             classify,
@@ -58,12 +59,13 @@ def top_labels(model: torch.nn.Module, logits: torch.Tensor, count: int) -> list
 
 
 def expert_rows(model: torch.nn.Module, outputs: dict) -> list[list[str]]:
-    """For each expert its name, the gate's weight (if the model has a gate) and its most probable labels."""
+    """For each expert its name, with the gate's weight if the model has a gate, and its most probable labels."""
     gates = outputs.get("gate_probs")
     rows = []
     for index, logits in enumerate(outputs["expert_logits"][0]):
         view = ", ".join(f"{label} {100 * p:.1f} %" for label, p in top_labels(model, logits, TOP_OF_EXPERTS))
-        rows.append([f"expert {index + 1}", "" if gates is None else f"{100 * gates[0, index]:.1f} %", view])
+        weight = "" if gates is None else f" (gate {100 * gates[0, index]:.1f} %)"
+        rows.append([f"expert {index + 1}{weight}", view])
     return rows
 
 

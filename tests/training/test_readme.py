@@ -1,0 +1,25 @@
+"""The README's code runs as it stands, but for its paths and its patience."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_fine_tuning_example_trains_and_evaluates(tmp_path, fashion, monkeypatch, capsys):
+    for split in ("train", "test"):
+        fashion[split].to_parquet(tmp_path / f"{split}.parquet")
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (example,) = (block for block in blocks if "LongTailTrainer" in block)
+    example = example.replace("path/to/images", str(tmp_path)).replace("num_train_epochs=30", "num_train_epochs=1")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "eval_balanced_accuracy" in capsys.readouterr().out
+
+
+def test_every_command_of_the_readme_exists():
+    from tailmoe.training.cli import _parser
+
+    commands = set(re.findall(r"`tailmoe ([a-z]+)", README.read_text()))
+    known = _parser()._subparsers._group_actions[0].choices
+    assert commands == set(known)
