@@ -160,6 +160,9 @@ def _check_recipe(content: dict) -> None:
     )
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
     _check_keys(content["training"], [field.name for field in fields(LongTailTrainingArguments)], "`training`")
+    for field in fields(LongTailTrainingArguments):
+        if field.name in content["training"]:
+            _check_kind(f"training.{field.name}", content["training"][field.name], field.default)
     if content.get("objective") is not None:
         objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
         _check_typed_section("objective", "type", content["objective"], objectives)
@@ -182,6 +185,15 @@ def _check_keys(given: dict | list[str], known: list[str], where: str) -> None:
     for key in given:
         if key not in known:
             raise BadInputError(f"`{key}` is not a key of {where}{_nearest(key, known)}")
+
+
+def _check_kind(key: str, value: object, default: object) -> None:
+    """Raise unless `value` is a switch where the default is one, and a number where it is one."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise BadInputError(f"`{key}` must be true or false, got {value}.")
+    elif isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise BadInputError(f"`{key}` must be a number, got {value}.")
 
 
 def _nearest(key: str, known: list[str]) -> str:
