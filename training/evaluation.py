@@ -26,12 +26,23 @@ from tailmoe.training.metrics import (
     pairwise_embedding_similarity,
 )
 
+NARROWEST = 16
+
 
 def normalize(images: Tensor, processor: BaseImageProcessor) -> Tensor:
-    """uint8 images (B, C, H, W) to floats as the image processor scales and normalises them, channels last in memory."""
+    """uint8 images (B, C, H, W) to floats as the image processor scales and normalises them."""
     mean = torch.tensor(processor.image_mean, device=images.device)[:, None, None]
     std = torch.tensor(processor.image_std, device=images.device)[:, None, None]
-    return ((images * processor.rescale_factor - mean) / std).contiguous(memory_format=torch.channels_last)
+    return (images * processor.rescale_factor - mean) / std
+
+
+def with_fast_layout(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with its convolutions channels last in memory, where they are faster, if all are at least 16 wide.
+
+    Narrower ones corrupt memory in that layout when trained by several threads (torch 2.13 on a CPU).
+    """
+    widths = [module.out_channels for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    return model.to(memory_format=torch.channels_last) if min(widths, default=0) >= NARROWEST else model
 
 
 def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
@@ -49,7 +60,7 @@ def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInputError(f"`{model}` cannot be loaded as an image classification model: {reason}") from None
-    return loaded.eval().to(memory_format=torch.channels_last), processor
+    return with_fast_layout(loaded.eval()), processor
 
 
 @torch.inference_mode()

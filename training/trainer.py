@@ -18,7 +18,7 @@ from tailmoe.training.augmentation import BatchAugmentation, mixup
 from tailmoe.training.checkpoints import last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, class_counts
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
-from tailmoe.training.evaluation import normalize
+from tailmoe.training.evaluation import normalize, with_fast_layout
 from tailmoe.training.metrics import classification_metrics
 
 OBJECTIVE_NAME = "objective.safetensors"
@@ -69,7 +69,7 @@ class LongTailTrainer(Trainer):
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", _whole_batch)
         super().__init__(
-            model=model.to(memory_format=torch.channels_last),  # convolutions are faster so
+            model=with_fast_layout(model),
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
