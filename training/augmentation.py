@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmoe.training.autoaugment import auto_augment
+from tailmoe.training.autoaugment import apply_sub_policies, draw_sub_policies
 from tailmoe.training.errors import BadInputError
 
 
@@ -122,9 +122,13 @@ class BatchAugmentation:
             object.__setattr__(self, "fill", tuple(self.fill))  # a recipe gives a list
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment images (B, C, H, W), uint8, each with its own parameters; a new tensor on the same device.
+        """Augment images (B, C, H, W), uint8, each with its own parameters; a new tensor on the same device."""
+        return self.apply(images, self.draw(images, generator))
 
-        Crop, flip and Cutout parameters are drawn even when unused, so that runs with and without Cutout share their crops.
+    def draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Parameters for images (B, C, H, W): (B, 5 or 10), int64, on the CPU; rows of several batches may be joined.
+
+        All are drawn even when unused, so that runs with and without Cutout share their crops.
         """
         self._check(images)
         count, _, height, width = images.shape
@@ -132,14 +136,22 @@ class BatchAugmentation:
         flip = torch.randint(2, (1, count), generator=generator)
         center_y = torch.randint(height, (1, count), generator=generator)
         center_x = torch.randint(width, (1, count), generator=generator)
-        parameters = torch.cat([shifts, flip, center_y, center_x]).to(images.device, non_blocking=True)
-        top, left, flip, center_y, center_x = parameters.unbind()
+        parameters = [*shifts, *flip, *center_y, *center_x]
+        if self.auto_augment:
+            sub_policy, applies, negative = draw_sub_policies(count, generator)
+            parameters += [sub_policy, *applies.long().unbind(1), *negative.unbind(1)]
+        return torch.stack(parameters, dim=1)
+
+    def apply(self, images: Tensor, parameters: Tensor) -> Tensor:
+        """Augment images (B, C, H, W), uint8, by the parameters that `draw` drew for them."""
+        geometry = parameters[:, :5].to(images.device, non_blocking=True)
+        top, left, flip, center_y, center_x = geometry.unbind(dim=1)
         if self.crop_padding:
             images = crop(images, top, left, self.crop_padding)
         if self.horizontal_flip:
             images = horizontal_flip(images, flip.bool())
         if self.auto_augment:
-            images = auto_augment(images, generator)
+            images = apply_sub_policies(images, parameters[:, 5], parameters[:, 6:8].bool(), parameters[:, 8:10])
         if self.cutout_size:
             fill = None if self.fill is None else torch.tensor(self.fill, dtype=torch.uint8)
             images = cutout(images, center_y, center_x, self.cutout_size, fill)

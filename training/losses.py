@@ -9,6 +9,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+SIMILARITIES_AT_ONCE = 2**22  # pairs of samples whose similarity is held in memory by the soft nearest neighbour loss
 
 
 def _check_shape(name: str, tensor: Tensor, shape: str) -> None:
@@ -46,12 +49,18 @@ def adaptive_diversity_loss(expert_features: Tensor) -> Tensor:
 
 
 def confusion_contrastive_loss(
-    features: Tensor, labels: Tensor, prototypes: Tensor, hard_negatives: Tensor, temperature: float = 0.07
+    features: Tensor,
+    labels: Tensor,
+    prototypes: Tensor,
+    hard_negatives: Tensor,
+    temperature: float = 0.07,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy that tells a feature's own class prototype from those of the classes it is confused with.
 
     ICL-MoE, L_CCL, for one expert: `-log(exp(h.p_c/t) / (exp(h.p_c/t) + sum_{c' in N(c)} exp(h.p_c'/t)))`, with
-    features and prototypes normalised to length 1. Averaged over the batch.
+    features and prototypes normalised to length 1. Averaged over the batch. Only the prototypes that are compared are
+    read, so that the cost does not grow with the number of classes.
 
     Args:
         features: (B, D), of single samples or of class means.
@@ -59,6 +68,7 @@ def confusion_contrastive_loss(
         prototypes: (C, D), running mean feature of each class.
         hard_negatives: (C, k), for each class the classes it is most confused with, never itself.
         temperature: Divides the similarities; above 0.
+        weights: (B,), share of each feature in the mean, together 1; None for equal shares.
 
     Raises:
         ValueError: If a shape or the temperature is wrong.
@@ -68,9 +78,11 @@ def confusion_contrastive_loss(
     _check_shape("prototypes", prototypes, "C, D")
     _check_shape("hard_negatives", hard_negatives, "C, k")
     _check_temperature(temperature)
-    similarity = F.normalize(_wide(features), dim=-1) @ F.normalize(_wide(prototypes), dim=-1).T / temperature
     candidates = torch.cat([labels[:, None], hard_negatives[labels]], dim=1)  # (B, 1 + k), the true class first
-    return F.cross_entropy(similarity.gather(1, candidates), torch.zeros_like(labels))
+    directions = F.normalize(_wide(prototypes)[candidates], dim=-1)  # (B, 1 + k, D)
+    similarity = torch.einsum("bd,bkd->bk", F.normalize(_wide(features), dim=-1), directions)
+    losses = F.cross_entropy(similarity / temperature, torch.zeros_like(labels), reduction="none")
+    return losses.mean() if weights is None else losses @ weights.to(losses)
 
 
 def competition_loss(expert_losses: Tensor, eps: float = 1e-8) -> Tensor:
@@ -169,27 +181,50 @@ def soft_nearest_neighbor_loss(
         raise ValueError(f"`features` must have shape (B, ...), got {tuple(features.shape)}.")
     _check_labels(labels, len(features))
     _check_temperature(temperature)
-    similarity = -_pairwise_distance(_wide(features.flatten(1)), distance) / temperature  # (B, B)
-    itself = torch.eye(len(features), dtype=torch.bool, device=features.device)
-    positive = (labels[:, None] == labels[None, :]) & ~itself
-    anchor = positive.any(dim=1)
-    # rows without a positive would give inf - inf: their lanes get a finite stand-in and weigh nothing
-    minus_infinity = float("-inf")
-    neighbours = similarity.masked_fill(itself & anchor[:, None], minus_infinity)
-    same_class = similarity.masked_fill(~positive & anchor[:, None], minus_infinity)
-    log_probability = torch.logsumexp(same_class, dim=1) - torch.logsumexp(neighbours, dim=1)
-    return -(log_probability * anchor).sum() / anchor.sum().clamp(min=1)
+    if distance not in ("cosine", "euclidean"):
+        raise ValueError(f'`distance` must be "cosine" or "euclidean", got "{distance}".')
+    points = _wide(features.flatten(1))
+    points = F.normalize(points, dim=1) if distance == "cosine" else points - points.mean(dim=0)
+    block = max(SIMILARITIES_AT_ONCE // len(points), 1)
+    if len(points) <= block:
+        log_probability, anchors = _neighbour_log_probability(points, labels, temperature, distance, 0, len(points))
+    else:  # each block of rows is computed again for its gradient, so that only one is in memory
+        log_probability, anchors = torch.stack(
+            [
+                torch.stack(
+                    checkpoint(
+                        _neighbour_log_probability,
+                        *(points, labels, temperature, distance, start, min(start + block, len(points))),
+                        use_reentrant=False,
+                        preserve_rng_state=False,
+                    )
+                )
+                for start in range(0, len(points), block)
+            ]
+        ).sum(dim=0)
+    return -log_probability / anchors.clamp(min=1)
 
 
-def _pairwise_distance(features: Tensor, distance: str) -> Tensor:
-    # (B, D) -> (B, B)
-    if distance == "cosine":
-        directions = F.normalize(features, dim=1)
-        return 1 - directions @ directions.T
+def _neighbour_log_probability(
+    points: Tensor, labels: Tensor, temperature: float | Tensor, distance: str, start: int, stop: int
+) -> tuple[Tensor, Tensor]:
+    """Log-probability that the soft neighbour is of the same class, summed over the anchors among rows start to stop.
+
+    Returns the sum and the number of anchors: rows with another one of their class. Of the squared distance
+    `|x_i|^2 + |x_j|^2 - 2 x_i.x_j`, and of `1 - x_i.x_j`, what depends on the row i alone cancels in the quotient.
+    """
+    similarity = (points[start:stop] / temperature) @ points.T  # (b, B)
     if distance == "euclidean":
-        squared = features.square().sum(dim=1)
-        return (squared[:, None] + squared[None, :] - 2 * features @ features.T).clamp(min=0)
-    raise ValueError(f'`distance` must be "cosine" or "euclidean", got "{distance}".')
+        similarity = 2 * similarity - points.square().sum(dim=1) / temperature
+    itself = torch.arange(start, stop, device=labels.device)[:, None]
+    positive = (labels[start:stop, None] == labels).scatter(1, itself, False)
+    anchor = positive.any(dim=1)
+    # finite, so that a row without a positive, which weighs nothing, has no inf - inf in its gradient
+    nothing = torch.finfo(similarity.dtype).min
+    same_class = torch.logsumexp(similarity.masked_fill(~positive, nothing), dim=1)
+    neighbours = torch.logsumexp(similarity.scatter(1, itself, nothing), dim=1)
+    log_probability = torch.where(anchor, same_class - neighbours, 0.0)
+    return log_probability.sum(), anchor.sum().to(log_probability)
 
 
 def _check_temperature(temperature: float | Tensor) -> None:

@@ -1,6 +1,8 @@
 """Objectives: modules that turn a model's outputs into named, weighted loss terms and hold the state they need.
 
 `forward` gives the terms, `observe` updates the state; the Trainer calls one, then the other, at every training step.
+Neither waits for the device, so that a step can be recorded as a CUDA graph: which terms act (`active_terms`) is
+all that is decided on the host.
 Buffers (prototypes, confusion) and parameters (a learned temperature) are saved in every checkpoint.
 """
 
@@ -9,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils import reduce
+from accelerate.utils import gather
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -44,6 +46,12 @@ def _check_not_negative(**values: float) -> None:
     for name, value in values.items():
         if value < 0:
             raise ValueError(f"`{name}` must be at least 0, got {value}.")
+
+
+def _class_shares(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix (B, B) that averages each class of the batch, a row per image, and the first image (B,) of its class."""
+    same_class = labels[:, None] == labels
+    return same_class / same_class.sum(dim=1, keepdim=True), same_class.int().argmax(dim=1)
 
 
 class ICLObjective(nn.Module):
@@ -126,59 +134,78 @@ class ICLObjective(nn.Module):
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))
         self.register_buffer("confusion", torch.zeros(experts, classes, classes))
         self.register_buffer("observed", torch.zeros(classes, dtype=torch.bool))
+        # until a class was seen: those that follow it
+        following = torch.arange(1, self.num_hard_negatives + 1) + torch.arange(classes)[:, None]
+        self.register_buffer("hard_negatives", (following % classes).repeat(experts, 1, 1))  # (M, C, k)
 
     def last_stage_from(self) -> float:
         """Progress from which only the balanced heads train; 1 when there is no such stage."""
         return self.balance_from if self.balanced_heads == "last" else 1.0
 
-    def forward(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def active_terms(self, progress: float) -> tuple[str, ...]:
+        """Names of the loss terms that act at `progress`."""
+        if progress >= self.last_stage_from():
+            return ("balance",)
+        acts = {
+            "competition": True,
+            "collaboration": self.collaboration_weight > 0,
+            "diversity": self.diversity_weight > 0 and progress < self.diversity_until,
+            "contrast": self.contrast_weight > 0 and progress >= self.contrast_from,
+            "balance": self.balanced_heads == "along",
+        }
+        return tuple(name for name, acting in acts.items() if acting)
+
+    def forward(
+        self,
+        outputs: ICLMoEImageClassifierOutput,
+        labels: Tensor,
+        progress: float | Tensor,
+        active_terms: tuple[str, ...] | None = None,
+    ) -> dict[str, Tensor]:
         """Weighted loss terms by name; the total loss is their sum.
 
         Args:
             outputs: Of the model, for B images.
             labels: (B,).
             progress: Share of the run done, in [0, 1].
+            active_terms: The terms that act, where `progress` is a tensor that must not be waited for.
         """
-        if progress >= self.last_stage_from():
-            return {"balance": self._balance(outputs, labels)}
-        terms = {"competition": self.competition_weight * self._compete(outputs.representation_logits, labels)}
-        if self.collaboration_weight:
-            terms["collaboration"] = self.collaboration_weight * collaboration_loss(outputs.representation_logits)
-        if self.diversity_weight and progress < self.diversity_until:
-            terms["diversity"] = self.diversity_weight * adaptive_diversity_loss(outputs.expert_features)
-        if self.contrast_weight and progress >= self.contrast_from:
-            terms["contrast"] = self.contrast_weight * self._contrast(outputs.expert_features, labels)
-        if self.balanced_heads == "along":
-            terms["balance"] = self._balance(outputs, labels)
+        logits, features = outputs.representation_logits, outputs.expert_features
+        terms = {}
+        for name in self.active_terms(progress) if active_terms is None else active_terms:
+            if name == "competition":
+                terms[name] = self.competition_weight * self._compete(logits, labels)
+            elif name == "collaboration":
+                terms[name] = self.collaboration_weight * collaboration_loss(logits)
+            elif name == "diversity":
+                terms[name] = self.diversity_weight * adaptive_diversity_loss(features)
+            elif name == "contrast":
+                terms[name] = self.contrast_weight * self._contrast(features, labels)
+            else:
+                terms[name] = self._balance(outputs, labels)
         return terms
 
     @torch.no_grad()
     def observe(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
-        """Move prototypes and confusion of the classes in this batch, of all processes, towards the batch's mean."""
-        members = F.one_hot(labels, self.observed.numel()).to(self.prototypes)  # (B, C)
-        probs = outputs.representation_logits.to(self.prototypes).softmax(dim=-1)  # (B, M, C)
-        features = outputs.expert_features.to(self.prototypes)  # (B, M, D)
-        images = reduce(members.sum(dim=0), reduction="sum")  # (C,)
-        feature_sum = reduce(torch.einsum("bc,bmd->mcd", members, features), reduction="sum")
-        prob_sum = reduce(torch.einsum("bc,bmk->mck", members, probs), reduction="sum")
-        present = images > 0
-        # a class seen for the first time takes the batch's mean, not a mixture with zeros
-        kept = torch.where(self.observed, self.ema_decay, 0.0)
-        kept = torch.where(present, kept, 1.0)[:, None]  # (C, 1)
-        share = images.clamp(min=1)[:, None]
-        self.prototypes.copy_(kept * self.prototypes + (1 - kept) * feature_sum / share)
-        self.confusion.copy_(kept * self.confusion + (1 - kept) * prob_sum / share)
-        self.observed.logical_or_(present)
-
-    def hard_negatives(self) -> Tensor:
-        """(M, C, k): for each expert and class, the other classes it gives the most probability to.
+        """Move the state of the classes in this batch, of all processes, towards the batch's mean.
 
         The confusion matrix holds mean probabilities and not counts of mistakes, so that a class with few images, or
-        without a mistake so far, still has an order among the others.
+        without a mistake so far, still has an order among the others. The hard negatives of a class are the others to
+        which it gives the most probability.
         """
-        others = self.confusion.clone()
-        others.diagonal(dim1=1, dim2=2).fill_(-1)
-        return others.topk(self.num_hard_negatives, dim=-1).indices
+        probs = outputs.representation_logits.to(self.prototypes).softmax(dim=-1)
+        labels, features, probs = gather((labels, outputs.expert_features.to(self.prototypes), probs))
+        share, first = _class_shares(labels)
+        # a class seen for the first time takes the batch's mean, not a mixture with zeros
+        kept = torch.where(self.observed[labels], self.ema_decay, 0.0)[:, None]  # (B, 1)
+        for state, values in ((self.prototypes, features), (self.confusion, probs)):  # (M, C, .), (B, M, .)
+            means = torch.einsum("ab,bmd->mad", share, values)
+            moved = kept * state[:, labels] + (1 - kept) * means
+            state.index_copy_(1, labels, moved[:, first])  # images of one class write one and the same row
+        others = self.confusion[:, labels].scatter(2, labels.expand(len(probs[0]), -1)[..., None], -1.0)
+        negatives = others.topk(self.num_hard_negatives, dim=-1).indices  # (M, B, k)
+        self.hard_negatives.index_copy_(1, labels, negatives[:, first])
+        self.observed.index_fill_(0, labels, True)
 
     def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
         # (B, M, C) -> scalar
@@ -188,19 +215,23 @@ class ICLObjective(nn.Module):
 
     def _contrast(self, expert_features: Tensor, labels: Tensor) -> Tensor:
         # (B, M, D) -> scalar, summed over the experts
-        if self.contrast_anchor == "class_mean":
-            labels, inverse, images = labels.unique(return_inverse=True, return_counts=True)
-            sums = expert_features.new_zeros(len(labels), *expert_features.shape[1:])
-            expert_features = sums.index_add(0, inverse, expert_features) / images[:, None, None]
-        negatives = self.hard_negatives()
-        return torch.stack(
-            [
-                confusion_contrastive_loss(
-                    expert_features[:, m], labels, self.prototypes[m], negatives[m], self.temperature
-                )
-                for m in range(expert_features.shape[1])
-            ]
-        ).sum()
+        experts, classes = self.confusion.shape[:2]
+        weights = None
+        if self.contrast_anchor == "class_mean":  # each image stands for its class's mean, with a share of its weight
+            share, first = _class_shares(labels)
+            expert_features = torch.einsum("ab,bmd->amd", share, expert_features.float())
+            weights = share.diagonal() / (first == torch.arange(len(first), device=first.device)).sum()
+            weights = weights.repeat(experts) / experts
+        # one call for all experts: the classes of expert m are numbered from m C on
+        first_class = classes * torch.arange(experts, device=labels.device)
+        return experts * confusion_contrastive_loss(
+            expert_features.transpose(0, 1).flatten(0, 1),
+            (labels + first_class[:, None]).flatten(),
+            self.prototypes.flatten(0, 1),
+            (self.hard_negatives + first_class[:, None, None]).flatten(0, 1),
+            self.temperature,
+            weights,
+        )
 
     def _balance(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> Tensor:
         expert_labels = labels[:, None].expand(outputs.expert_logits.shape[:2])
@@ -250,19 +281,30 @@ class SNNLObjective(nn.Module):
         """1: the whole run is one stage."""
         return 1.0
 
-    def temperature(self, progress: float) -> float | Tensor:
+    def temperature(self, progress: float | Tensor) -> float | Tensor:
         """The temperature at `progress`, above 0."""
         if self.temperature_mode == "annealed":
             return (1 + self.annealing_epochs * progress) ** -0.55
         return self.log_temperature.exp() if self.temperature_mode == "learned" else self.fixed_temperature
 
-    def forward(self, outputs: SNNLMoEImageClassifierOutput, labels: Tensor, progress: float) -> dict[str, Tensor]:
+    def active_terms(self, progress: float) -> tuple[str, ...]:
+        """Names of the loss terms that act, the same during the whole run."""
+        return ("nll", "snnl") if self.snnl_weight else ("nll",)
+
+    def forward(
+        self,
+        outputs: SNNLMoEImageClassifierOutput,
+        labels: Tensor,
+        progress: float | Tensor,
+        active_terms: tuple[str, ...] | None = None,
+    ) -> dict[str, Tensor]:
         """Weighted loss terms by name; the total loss is their sum.
 
         Args:
             outputs: Of the model, for B images, with its hidden states.
             labels: (B,).
             progress: Share of the run done, in [0, 1].
+            active_terms: As in `ICLObjective`; these terms do not depend on `progress`.
         """
         terms = {"nll": F.cross_entropy(outputs.logits.float(), labels)}
         if self.snnl_weight:
