@@ -26,6 +26,9 @@ class LongTailTrainingArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, steps or epoch."})
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "Batches are cut from memory already."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Off: losses that are not finite are errors."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches come whole."})
     # what the protocol adds
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
@@ -37,6 +40,12 @@ class LongTailTrainingArguments(TrainingArguments):
     auto_augment: bool = field(default=True, metadata={"help": "AutoAugment's CIFAR-10 policy."})
     cutout_size: int = field(default=16, metadata={"help": "Side of Cutout's square in pixels; 0 for none."})
     mixup_alpha: float = field(default=0.0, metadata={"help": "Mixup draws its weight from Beta(alpha, alpha)."})
+    image_memory_share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Share of the free memory that decoded images may take; larger splits are decoded as needed."
+        },
+    )
     on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
 
     def __post_init__(self):
@@ -45,5 +54,7 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
+        if not 0 <= self.image_memory_share <= 1:
+            raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')

@@ -56,31 +56,43 @@ def _in_span(length: int, center: Tensor, size: int) -> Tensor:
     return (offset >= 0) & (offset < size)
 
 
-def mixup(images: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
-    """Mix each image with another of the batch (Zhang et al., "mixup", ICLR 2018), one weight for the batch.
+def draw_mixup(count: int, alpha: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Draw the partners and the weight of mixup for a batch of `count` images, from a CPU generator.
 
     Args:
-        images: (B, C, H, W), floating point.
-        alpha: above 0; the weight is max(l, 1 - l), l ~ Beta(alpha, alpha).
-        generator: on the CPU.
+        alpha: above 0; the weight is max(l, 1 - l), l ~ Beta(alpha, alpha), one for the batch.
 
     Returns:
-        weight * images + (1 - weight) * images[permutation], the permutation (B,), the weight in [0.5, 1]. The loss is
-        weight * loss(labels) + (1 - weight) * loss(labels[permutation]).
+        The permutation (count,) and the weight in [0.5, 1].
 
     Raises:
-        BadInputError: if `alpha` is not above 0 or the images are not floating point.
+        BadInputError: if `alpha` is not above 0.
     """
     if not alpha > 0:
         raise BadInputError(f"`alpha` of mixup must be above 0, got {alpha}.")
-    if not images.is_floating_point():
-        raise BadInputError(f"`images` of mixup must be floating point (mix after normalising), got {images.dtype}.")
-    permutation = torch.randperm(len(images), generator=generator).to(images.device, non_blocking=True)
+    permutation = torch.randperm(count, generator=generator)
     # torch's public Beta takes no generator.
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
-    weight = max(share, 1 - share)
-    return weight * images + (1 - weight) * images[permutation], permutation, weight
+    return permutation, max(share, 1 - share)
+
+
+def mixup(images: Tensor, permutation: Tensor, weight: float | Tensor) -> Tensor:
+    """Mix each image with another of the batch (Zhang et al., "mixup", ICLR 2018).
+
+    The loss is then weight * loss(labels) + (1 - weight) * loss(labels[permutation]).
+
+    Args:
+        images: (B, C, H, W), floating point.
+        permutation: (B,), each image's partner.
+        weight: in [0, 1].
+
+    Raises:
+        BadInputError: if the images are not floating point.
+    """
+    if not images.is_floating_point():
+        raise BadInputError(f"`images` of mixup must be floating point (mix after normalising), got {images.dtype}.")
+    return weight * images + (1 - weight) * images[permutation]
 
 
 @dataclass(frozen=True)

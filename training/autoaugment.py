@@ -58,11 +58,6 @@ POINTWISE = ("brightness", "posterize", "solarize", "invert")
 OPERATIONS = (*GEOMETRIC, *POINTWISE, "color", "contrast", "sharpness", "autocontrast", "equalize")
 
 
-def auto_augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Apply one random sub-policy to each image of a uint8 batch (B, C, H, W), C = 1 or 3; draws from a CPU generator."""
-    return apply_sub_policies(images, *draw_sub_policies(len(images), generator))
-
-
 def draw_sub_policies(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Draw for each of `count` images its sub-policy (count,), which of the two operations apply (count, 2) and their
     signs (count, 2), 0 for positive and 1 for negative. All on the CPU."""

@@ -17,7 +17,8 @@ from transformers import (
 )
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
-from tailmoe.training.data import DecodedImages, decode_image, load_long_tailed
+from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
+from tailmoe.training.data.encoded_images import image_loader, report_unreadable
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.metrics import (
     classification_metrics,
@@ -29,11 +30,17 @@ from tailmoe.training.metrics import (
 NARROWEST = 16
 
 
-def normalize(images: Tensor, processor: BaseImageProcessor) -> Tensor:
-    """uint8 images (B, C, H, W) to floats as the image processor scales and normalises them."""
-    mean = torch.tensor(processor.image_mean, device=images.device)[:, None, None]
-    std = torch.tensor(processor.image_std, device=images.device)[:, None, None]
-    return (images * processor.rescale_factor - mean) / std
+class Normalization(torch.nn.Module):
+    """Scales and normalises uint8 images (B, C, H, W) to floats as the image processor does."""
+
+    def __init__(self, processor: BaseImageProcessor):
+        super().__init__()
+        mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
+        self.register_buffer("scale", processor.rescale_factor / std)
+        self.register_buffer("shift", -mean / std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, images.float(), self.scale)
 
 
 def with_fast_layout(model: PreTrainedModel) -> PreTrainedModel:
@@ -64,14 +71,21 @@ def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
 
 
 @torch.inference_mode()
-def predict_pixels(
-    model: PreTrainedModel, pixel_values: Tensor, processor: BaseImageProcessor, batch_size: int = 256
+def predict_split(
+    model: PreTrainedModel,
+    images: DecodedImages | EncodedImages,
+    processor: BaseImageProcessor,
+    on_bad_image: str = "error",
+    batch_size: int = 256,
 ) -> dict[str, Tensor]:
-    """The model's outputs on decoded images (N, C, H, W), uint8: `logits`, and `expert_logits`, `gate_probs` if any."""
+    """The model's outputs on a split: `logits`, `labels`, and `expert_logits` and `gate_probs` if it has them."""
     model.eval()
+    normalization = Normalization(processor).to(model.device)
     outputs = defaultdict(list)
-    for batch in tqdm(pixel_values.split(batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
-        output = model(pixel_values=normalize(batch.to(model.device), processor))
+    for batch in tqdm(image_loader(images, batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
+        report_unreadable([batch], on_bad_image)
+        output = model(pixel_values=normalization(batch["pixel_values"].to(model.device)))
+        outputs["labels"].append(batch["labels"])
         for name in ("logits", "expert_logits", "gate_probs"):
             if output.get(name) is not None:
                 outputs[name].append(output[name].float().cpu())
@@ -79,11 +93,15 @@ def predict_pixels(
 
 
 def evaluate_images(
-    model: PreTrainedModel, processor: BaseImageProcessor, images: DecodedImages, class_counts: list[int] | None
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    images: DecodedImages | EncodedImages,
+    class_counts: list[int] | None,
+    on_bad_image: str = "error",
 ) -> dict:
     """All metrics of the model on a split, with those of its experts and its gate, as `results.json` has them."""
-    outputs = predict_pixels(model, images.pixel_values, processor)
-    metrics = classification_metrics(outputs["logits"], images.labels, class_counts, outputs.get("expert_logits"))
+    outputs = predict_split(model, images, processor, on_bad_image)
+    metrics = classification_metrics(outputs["logits"], outputs["labels"], class_counts, outputs.get("expert_logits"))
     if "gate_probs" in outputs:
         similarity, matrix = pairwise_embedding_similarity(model.expert_hidden.weight.detach().cpu())
         metrics |= {
@@ -117,9 +135,9 @@ def evaluate_model(model_name: str, data: dict, split: str = "test", on_bad_imag
             f"Class `{unknown[0]}` of the data is unknown to `{model_name}`, whose classes are "
             f"{', '.join(list(known)[:10])}{', ...' if len(known) > 10 else ''}."
         )
-    images = DecodedImages.from_dataset(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
+    images = load_images(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
     images.labels = torch.tensor([known[name] for name in names])[images.labels]
-    return evaluate_images(model, processor, images, getattr(model.config, "class_counts", None))
+    return evaluate_images(model, processor, images, getattr(model.config, "class_counts", None), on_bad_image)
 
 
 def data_of_run(run: str) -> dict:

@@ -24,7 +24,7 @@ from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
-from tailmoe.training.data import DecodedImages, class_counts, load_long_tailed
+from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.environment import describe_environment, peak_memory_gb
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
@@ -40,10 +40,10 @@ RECIPE_NAME = "recipe.yaml"
 
 @dataclass(frozen=True)
 class Images:
-    """The decoded images of a run, its image processor, and what its results say of its data."""
+    """The images of a run, its image processor, and what its results say of its data."""
 
-    train: DecodedImages
-    test: DecodedImages
+    train: DecodedImages | EncodedImages
+    test: DecodedImages | EncodedImages
     processor: TailMoEImageProcessor
     description: dict
 
@@ -112,9 +112,9 @@ def _load_images(recipe: Recipe) -> Images:
         processor = TailMoEImageProcessor(
             num_channels=config.num_channels, size={"height": config.image_size, "width": config.image_size}
         )
-    on_bad_image = recipe.training.get("on_bad_image", "error")
-    train = DecodedImages.from_dataset(splits["train"], processor, on_bad_image, desc="Decoding train images")
-    test = DecodedImages.from_dataset(splits["test"], processor, on_bad_image, desc="Decoding test images")
+    policy = recipe.training.get("on_bad_image", "error"), recipe.training.get("image_memory_share", 0.5)
+    train = load_images(splits["train"], processor, *policy, desc="Decoding train images")
+    test = load_images(splits["test"], processor, *policy, desc="Decoding test images")
     mean, std = train.mean_and_std()
     processor.image_mean, processor.image_std = tuple(mean), tuple(std)
     counts = class_counts(train, len(label_names))
@@ -176,7 +176,9 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
             if field != "class_counts"
         },
         "dataset": images.description,
-        "metrics": evaluate_images(model, images.processor, images.test, images.description["class_counts"]),
+        "metrics": evaluate_images(
+            model, images.processor, images.test, images.description["class_counts"], trainer.args.on_bad_image
+        ),
         "recipe": recipe.to_dict(),
         "baseline": baseline,
         "seed": seed,

@@ -1,11 +1,12 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
+import contextlib
 import math
 import os
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterator
 
 import datasets
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -14,28 +15,33 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.augmentation import BatchAugmentation, mixup
+from tailmoe.training.augmentation import BatchAugmentation
+from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.checkpoints import last_complete_checkpoint
-from tailmoe.training.data import DecodedImages, class_counts
+from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
+from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.data.images import whole_batch
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
-from tailmoe.training.evaluation import normalize, with_fast_layout
+from tailmoe.training.evaluation import Normalization, with_fast_layout
 from tailmoe.training.metrics import classification_metrics
+from tailmoe.training.step_graphs import StepGraphs, can_record
 
 OBJECTIVE_NAME = "objective.safetensors"
+STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
 
 
 class LongTailTrainer(Trainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are
-    decoded once, augmented on the device as whole batches, and seeded by step, so that a resumed run ends exactly as
-    an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium- and few-shot
-    classes apart.
+    decoded once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed
+    run ends exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium-
+    and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible.
 
     Args:
         model: An image classification model, ours or any of transformers.
         args: The training arguments.
-        train_dataset: A `datasets.Dataset` or `DecodedImages`; None to evaluate only.
+        train_dataset: A `datasets.Dataset`, `DecodedImages` or `EncodedImages`; None to evaluate only.
         eval_dataset: Likewise.
         processing_class: The model's image processor.
         objective: A module such as `ICLObjective`; the model's own loss if None.
@@ -51,8 +57,8 @@ class LongTailTrainer(Trainer):
         self,
         model: PreTrainedModel,
         args: LongTailTrainingArguments,
-        train_dataset: datasets.Dataset | DecodedImages | None = None,
-        eval_dataset: datasets.Dataset | DecodedImages | None = None,
+        train_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
+        eval_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
         processing_class: BaseImageProcessor | None = None,
         objective: nn.Module | None = None,
         **kwargs,
@@ -60,14 +66,14 @@ class LongTailTrainer(Trainer):
         if processing_class is None:
             raise BadInputError("`processing_class` is missing: give the model's image processor.")
         train_dataset, eval_dataset = (
-            DecodedImages.from_dataset(dataset, processing_class, args.on_bad_image, desc)
+            load_images(dataset, processing_class, args.on_bad_image, args.image_memory_share, desc)
             if isinstance(dataset, datasets.Dataset)
             else dataset
             for dataset, desc in ((train_dataset, "Decoding train images"), (eval_dataset, "Decoding test images"))
         )
         self.class_counts = None if train_dataset is None else class_counts(train_dataset, model.config.num_labels)
         kwargs.setdefault("compute_metrics", self._compute_metrics)
-        kwargs.setdefault("data_collator", _whole_batch)
+        kwargs.setdefault("data_collator", whole_batch)
         super().__init__(
             model=with_fast_layout(model),
             args=args,
@@ -76,17 +82,32 @@ class LongTailTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        self._place_images()
         self.objective = None if objective is None else objective.to(args.device)
-        self.augmentation = BatchAugmentation(
+        augmentation = BatchAugmentation(
             crop_padding=args.crop_padding,
             horizontal_flip=args.horizontal_flip,
             auto_augment=args.auto_augment,
             cutout_size=args.cutout_size,
             fill=tuple(round(255 * mean) for mean in processing_class.image_mean),
         )
-        self._term_sums: dict[str, Tensor] = defaultdict(float)
-        self._batches_summed = 0
-        self._last_batch = (-1, 0)  # (global step, batches of it seen so far)
+        self._batches = AugmentedBatches(args, augmentation, Normalization(processing_class).to(args.device))
+        self._graphs: StepGraphs | None = None
+        self._term_sums: dict[str, Tensor] = {}  # on the device, since the last log
+        self._term_counts: Counter[str] = Counter()
+
+    def _place_images(self) -> None:
+        """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
+        args = self.args
+        if isinstance(self.train_dataset, EncodedImages):
+            args.dataloader_num_workers = args.dataloader_num_workers or available_cores()
+            args.dataloader_persistent_workers = True
+            args.dataloader_pin_memory = args.device.type == "cuda"
+        elif isinstance(self.train_dataset, DecodedImages) and args.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(args.device)
+            if self.train_dataset.pixel_values.nbytes < free / 4:
+                self.train_dataset = self.train_dataset.to(args.device)
+                args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
 
     @property
     def progress(self) -> float:
@@ -97,7 +118,33 @@ class LongTailTrainer(Trainer):
         """As in transformers; `True` resumes from the last checkpoint written to its end, or starts without one."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         return super().train(resume_from_checkpoint, **kwargs)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As in transformers; with CUDA graphs the step updates the parameters itself and leaves no gradient."""
+        if self._graphs is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        rates = {f"learning_rate_{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        active = self._active_terms()
+        self._set_mode(model)
+        loss = self._graphs({**inputs, **rates, "progress": self.progress}, active)
+        self._count_terms(active)
+        return loss
+
+    def _whole_step(self, inputs: dict[str, Tensor], active: tuple[str, ...]) -> Tensor:
+        """Everything from the pixels to the update, for inputs on the device: what a CUDA graph records."""
+        rates = [inputs.pop(f"learning_rate_{i}") for i in range(len(self.optimizer.param_groups))]
+        progress = inputs.pop("progress")
+        with self.compute_loss_context_manager():
+            loss, _ = self._training_loss(self.model_wrapped, self._prepare_inputs(inputs), progress, active)
+        loss.backward()
+        with _learning_rates(self.optimizer.param_groups, rates):
+            self.optimizer.optimizer.step()
+        self.model_wrapped.zero_grad()
+        return loss.detach()
 
     def compute_loss(
         self,
@@ -109,64 +156,89 @@ class LongTailTrainer(Trainer):
         """The sum of the objective's terms in training; the model's own loss in evaluation."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        mixed_labels, weight = inputs.pop("mixed_labels", None), inputs.pop("weight", 1.0)
-        outputs, terms = self._terms(model, inputs["pixel_values"], inputs["labels"])
-        if mixed_labels is not None:
-            _, mixed_terms = self._terms(model, inputs["pixel_values"], mixed_labels, outputs)
-            terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
-        self._check_finite(terms)
-        if self.objective is not None:
-            self.objective.observe(outputs, inputs["labels"])
-        for name, term in terms.items():
-            self._term_sums[name] += term.detach()
-        self._batches_summed += 1
-        loss = sum(terms.values())
+        active = self._active_terms()
+        self._set_mode(model)
+        loss, outputs = self._training_loss(model, inputs, self.progress, active)
+        self._count_terms(active)
         return (loss, outputs) if return_outputs else loss
 
+    def _active_terms(self) -> tuple[str, ...]:
+        return ("model_loss",) if self.objective is None else self.objective.active_terms(self.progress)
+
+    def _set_mode(self, model: nn.Module) -> None:
+        """Frozen features of a last stage: the statistics of batch normalisation stay as they are, too."""
+        training = self.objective is None or self.progress < self.objective.last_stage_from()
+        if model.training != training:
+            model.train(training)
+
+    def _training_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], progress: float | Tensor, active: tuple[str, ...]
+    ) -> tuple[Tensor, ModelOutput]:
+        """Loss and outputs; adds the terms to their sums and lets the objective observe. Waits for no device."""
+        pixel_values, labels = inputs["pixel_values"], inputs["labels"]
+        outputs, terms = self._terms(model, pixel_values, labels, progress, active)
+        if "mixed_labels" in inputs:
+            weight = inputs["weight"]
+            _, mixed_terms = self._terms(model, pixel_values, inputs["mixed_labels"], progress, active, outputs)
+            terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
+        if self.objective is not None:
+            self.objective.observe(outputs, labels)
+        for name, term in terms.items():
+            if name not in self._term_sums:
+                self._term_sums[name] = torch.zeros((), device=term.device)
+            self._term_sums[name].add_(term.detach())
+        return sum(terms.values()), outputs
+
     def _terms(
-        self, model: nn.Module, pixel_values: Tensor, labels: Tensor, outputs: ModelOutput | None = None
+        self,
+        model: nn.Module,
+        pixel_values: Tensor,
+        labels: Tensor,
+        progress: float | Tensor,
+        active: tuple[str, ...],
+        outputs: ModelOutput | None = None,
     ) -> tuple[ModelOutput, dict[str, Tensor]]:
         """Outputs and loss terms by name; an objective needs no second pass where `outputs` are known."""
         if self.objective is None:
             outputs = model(pixel_values=pixel_values, labels=labels)
             return outputs, {"model_loss": outputs.loss}
-        progress = self.progress
         if outputs is None:
-            if progress >= self.objective.last_stage_from():
-                model.eval()  # frozen features: the statistics of batch normalisation stay as they are
             kwargs = {"output_hidden_states": True} if self.objective.uses_hidden_states else {}
             outputs = model(pixel_values=pixel_values, **kwargs)
-        return outputs, self.objective(outputs, labels, progress)
+        return outputs, self.objective(outputs, labels, progress, active)
 
-    def _check_finite(self, terms: dict[str, Tensor]) -> None:
-        bad = [f"`{name}` is {term.item()}" for name, term in terms.items() if not torch.isfinite(term)]
+    def _count_terms(self, active: tuple[str, ...]) -> None:
+        self._term_counts.update(active)
+        if self.args.device.type == "cpu" or self.state.global_step % STEPS_UNREAD == 0:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        """A term that was once not finite has a sum that is not, either."""
+        sums = {name: self._term_sums[name].item() for name in self._term_counts}
+        bad = [f"`{name}` is {total}" for name, total in sums.items() if not math.isfinite(total)]
         if bad:
             raise NonFiniteLossError(
-                f"Loss term {', '.join(bad)} at step {self.state.global_step + 1}; nothing was updated. Resume from "
-                "the last checkpoint with a lower `learning_rate`, or with `max_grad_norm` above 0."
+                f"Loss term {', '.join(bad)}, found at step {self.state.global_step + 1}; no checkpoint was written "
+                "since. Resume from the last one with a lower `learning_rate`, or with `max_grad_norm` above 0."
             )
 
-    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        inputs = super()._prepare_inputs(inputs)
-        pixel_values = inputs["pixel_values"]
-        if pixel_values.dtype != torch.uint8:
-            return inputs
-        if not self.model.training:
-            return {**inputs, "pixel_values": normalize(pixel_values, self.processing_class)}
-        generator = self._batch_generator()
-        inputs["pixel_values"] = normalize(self.augmentation(pixel_values, generator), self.processing_class)
-        if self.args.mixup_alpha > 0:
-            mixed, permutation, weight = mixup(inputs["pixel_values"], self.args.mixup_alpha, generator)
-            inputs |= {"pixel_values": mixed, "mixed_labels": inputs["labels"][permutation], "weight": weight}
-        return inputs
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
+        """As in transformers, augmented."""
+        batches = self._batches.take(epoch_iterator, num_batches, self.state.global_step)
+        return batches, self._get_num_items_in_batch(batches, device)
 
-    def _batch_generator(self) -> torch.Generator:
-        """Random numbers of one batch: a function of seed, step, batch of the step and process, nothing else."""
-        step, seen = self._last_batch
-        seen = seen + 1 if step == self.state.global_step else 0
-        self._last_batch = (self.state.global_step, seen)
-        source = np.random.SeedSequence([self.args.seed, self.state.global_step, seen, self.args.process_index])
-        return torch.Generator().manual_seed(int(source.generate_state(1, np.uint64)[0] >> 1))
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._batches.finish(super()._prepare_inputs(inputs))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
+        """The norm that clipping computed; none is computed for the log alone."""
+        return grad_norm
+
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
+        """Not counted: transformers' estimate, six operations for each parameter and token, is not of convolutions."""
+        return 0
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """SGD as the papers use it, or any optimizer of transformers; the objective's parameters join it."""
@@ -179,6 +251,7 @@ class LongTailTrainer(Trainer):
                 lr=self.args.learning_rate,
                 momentum=self.args.momentum,
                 weight_decay=self.args.weight_decay,
+                fused=True,
             )
         else:
             super().create_optimizer(model)
@@ -226,12 +299,18 @@ class LongTailTrainer(Trainer):
         if checkpoint is not None and self.objective is not None and self.objective.state_dict():
             self.objective.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, OBJECTIVE_NAME)))
 
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        self._check_finite()
+        super()._save_checkpoint(model, trial)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of each loss term since the last log of the training loss."""
-        if "loss" in logs and self._batches_summed:
-            logs |= {name: float(total) / self._batches_summed for name, total in self._term_sums.items()}
-            self._term_sums.clear()
-            self._batches_summed = 0
+        if "loss" in logs:
+            self._check_finite()
+            for name, batches in self._term_counts.items():
+                logs[name] = self._term_sums[name].item() / batches
+                self._term_sums[name].zero_()
+            self._term_counts.clear()
         super().log(logs, start_time)
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -245,5 +324,14 @@ def _cosine(share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return batch
+@contextlib.contextmanager
+def _learning_rates(param_groups: list[dict], rates: list[Tensor]) -> Iterator[None]:
+    """The groups' learning rates as tensors, which a recorded step reads each time it runs."""
+    numbers = [group["lr"] for group in param_groups]
+    for group, rate in zip(param_groups, rates, strict=True):
+        group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, number in zip(param_groups, numbers, strict=True):
+            group["lr"] = number

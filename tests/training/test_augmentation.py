@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from tailmoe.training.augmentation import BatchAugmentation, crop, cutout, horizontal_flip, mixup
+from tailmoe.training.augmentation import BatchAugmentation, crop, cutout, draw_mixup, horizontal_flip, mixup
 from tailmoe.training.errors import BadInputError
 
 SHAPES = [(40, 3, 32, 32), (40, 1, 28, 28), (12, 3, 20, 33)]
@@ -159,37 +159,36 @@ def test_a_list_from_a_recipe_becomes_a_tuple():
 
 def test_mixup_is_the_weighted_sum_by_hand():
     images = torch.tensor([0.0, 10.0, 100.0]).view(3, 1, 1, 1)
-    mixed, permutation, weight = mixup(images, 1.0, seeded(0))
+    permutation, weight = draw_mixup(3, 1.0, seeded(0))
     assert sorted(permutation.tolist()) == [0, 1, 2]
     values = [0.0, 10.0, 100.0]
     expected = [weight * values[i] + (1 - weight) * values[j] for i, j in enumerate(permutation.tolist())]
-    assert mixed.flatten().tolist() == pytest.approx(expected, rel=1e-5)
+    assert mixup(images, permutation, weight).flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("alpha", "mean"), [(1.0, 0.75), (0.2, 0.899), (8.0, 0.598)])
 def test_mixup_weight_is_the_larger_share_of_a_beta_draw(alpha, mean):
     """E max(l, 1 - l): 3/4 for the uniform; for the others 1/2 + E|l - 1/2| = 1/2 + 4^-alpha / (alpha B(alpha, alpha))."""
-    images, generator = torch.zeros(2, 1, 1, 1), seeded(0)
-    weights = torch.tensor([mixup(images, alpha, generator)[2] for _ in range(4000)])
+    generator = seeded(0)
+    weights = torch.tensor([draw_mixup(2, alpha, generator)[1] for _ in range(4000)])
     assert weights.min() >= 0.5
     assert weights.max() <= 1.0
     assert weights.mean().item() == pytest.approx(mean, abs=0.01)
 
 
 def test_mixup_draws_from_its_generator_alone():
-    images = torch.rand(16, 3, 4, 4, generator=seeded(0))
-    results = []
+    draws = []
     for global_seed in (1, 2):
         np.random.seed(global_seed)
         torch.manual_seed(global_seed)
-        results.append(mixup(images, 0.5, seeded(9)))
-    assert torch.equal(results[0][0], results[1][0])
-    assert results[0][2] == results[1][2]
-    assert results[0][2] != mixup(images, 0.5, seeded(10))[2]
+        draws.append(draw_mixup(16, 0.5, seeded(9)))
+    assert torch.equal(draws[0][0], draws[1][0])
+    assert draws[0][1] == draws[1][1]
+    assert draws[0][1] != draw_mixup(16, 0.5, seeded(10))[1]
 
 
 def test_mixup_refuses_a_bad_alpha_and_integer_images():
     with pytest.raises(BadInputError, match="`alpha` of mixup must be above 0, got 0"):
-        mixup(torch.zeros(2, 1, 1, 1), 0, seeded(0))
+        draw_mixup(2, 0, seeded(0))
     with pytest.raises(BadInputError, match="floating point"):
-        mixup(noise((2, 1, 4, 4)), 1.0, seeded(0))
+        mixup(noise((2, 1, 4, 4)), torch.tensor([1, 0]), 0.5)

@@ -11,7 +11,7 @@ from tailmoe.training import ICLObjective, LongTailTrainer, LongTailTrainingArgu
 from tailmoe.training.checkpoints import is_complete, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
-from tailmoe.training.evaluation import normalize
+from tailmoe.training.evaluation import Normalization
 
 
 @pytest.fixture
@@ -209,15 +209,15 @@ def test_another_optimizer_of_transformers_can_be_asked_for(make_trainer, snnl):
 def test_evaluation_sees_the_pixels_that_the_image_processor_makes(fashion, processor):
     decoded = DecodedImages.from_dataset(fashion["test"], processor)
     expected = processor(fashion["test"][:5]["image"], return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(normalize(decoded.pixel_values[:5], processor), expected.float())
+    torch.testing.assert_close(Normalization(processor)(decoded.pixel_values[:5]), expected.float())
 
 
 def test_augmentation_differs_between_steps_and_repeats_with_the_seed(make_trainer, icl):
     def batches(seed):
         trainer = make_trainer(*icl, seed=seed)
-        trainer.model.train()
-        inputs = {"pixel_values": trainer.train_dataset.pixel_values[:8], "labels": trainer.train_dataset.labels[:8]}
-        return [trainer._prepare_inputs(dict(inputs))["pixel_values"] for _ in range(2)]
+        images = trainer.train_dataset
+        source = iter([{"pixel_values": images.pixel_values[:8], "labels": images.labels[:8]}] * 2)
+        return [trainer._batches.take(source, 1, step)[0]["pixel_values"] for step in range(2)]
 
     first, second = batches(0)
     assert not torch.equal(first, second)
@@ -234,7 +234,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_term_and_st
                     model.classifier.weight.fill_(float("nan"))
 
     trainer = make_trainer(*icl, callbacks=[Poison()])
-    with pytest.raises(NonFiniteLossError, match=r"`competition` is nan.* at step 7") as error:
+    with pytest.raises(NonFiniteLossError, match=r"`competition` is nan.* found at step 7") as error:
         trainer.train()
     assert "\n" not in str(error.value)
     assert trainer.state.global_step == 6

@@ -3,6 +3,7 @@
 import io
 import logging
 import warnings
+from collections.abc import Iterable, Sequence
 
 import datasets
 import numpy as np
@@ -85,18 +86,18 @@ class DecodedImages(torch.utils.data.Dataset):
             BadInputError: For an empty split, an image that cannot be read (unless skipped; its row and file are
                 named), or when none can be read.
         """
-        if on_bad_image not in ("error", "skip"):
-            raise BadInputError(f"`on_bad_image` must be error or skip, got {on_bad_image}.")
+        check_policy(on_bad_image)
         labels = label_array(dataset)
-        encoded = _encoded_images(dataset)
+        encoded = encoded_column(dataset)
         pixels, kept, bad = None, [], []
         with tqdm(total=len(dataset), desc=desc, unit="image", leave=False, disable=None) as bar:
             for start in range(0, len(dataset), CHUNK):
-                images, rows, unread = _decode_rows(encoded[start : start + CHUNK]["image"], start)
+                values = encoded[start : start + CHUNK]["image"]
+                images, rows, unread = decode_rows(values, range(start, start + len(values)))
                 if unread and on_bad_image == "error":
                     raise BadInputError(f"Cannot read {unread[0]}; `on_bad_image: skip` leaves such rows out.")
                 if images:
-                    chunk = _process(images, image_processor)
+                    chunk = processed(images, image_processor)
                     if pixels is None:  # filled in place: a large split must not be in memory twice
                         pixels = torch.empty((len(dataset), *chunk.shape[1:]), dtype=torch.uint8)
                     _check_shape(chunk, pixels, image_processor)
@@ -113,15 +114,11 @@ class DecodedImages(torch.utils.data.Dataset):
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over all pixels, in units of the full scale."""
-        counts = torch.zeros(self.pixel_values.shape[1], 256, dtype=torch.long)
-        for images in self.pixel_values.split(CHUNK):  # bincount makes int64 of its input
-            for channel, pixels in enumerate(images.unbind(dim=1)):
-                counts[channel] += torch.bincount(pixels.flatten(), minlength=256)
-        shares = counts.double() / counts.sum(dim=1, keepdim=True)  # (C, 256)
-        levels = torch.arange(256, dtype=torch.float64) / 255
-        mean = (shares * levels).sum(dim=1)
-        variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
-        return mean.tolist(), variance.sqrt().tolist()
+        return channel_statistics(self.pixel_values.split(CHUNK))
+
+    def to(self, device: torch.device) -> "DecodedImages":
+        """The same split on another device."""
+        return DecodedImages(self.pixel_values.to(device), self.labels.to(device), self.skipped)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -130,11 +127,36 @@ class DecodedImages(torch.utils.data.Dataset):
         return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        rows = torch.as_tensor(indices)
+        rows = torch.as_tensor(indices).to(self.labels.device, non_blocking=True)
         return {"pixel_values": self.pixel_values[rows], "labels": self.labels[rows]}
 
 
-def _encoded_images(dataset: datasets.Dataset) -> datasets.Dataset:
+def whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What collates batches that come whole."""
+    return batch
+
+
+def channel_statistics(batches: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over batches (B, C, H, W), uint8, in units of the full scale."""
+    counts = 0
+    for images in batches:  # small ones: bincount makes int64 of its input
+        counts += torch.stack([torch.bincount(pixels.flatten(), minlength=256) for pixels in images.unbind(dim=1)])
+    if not isinstance(counts, Tensor):
+        raise BadInputError("None of the images can be read.")
+    shares = counts.double() / counts.sum(dim=1, keepdim=True)  # (C, 256)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = (shares * levels).sum(dim=1)
+    variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
+    return mean.tolist(), variance.sqrt().tolist()
+
+
+def check_policy(on_bad_image: str) -> None:
+    """Raise `BadInputError` unless there is such a way to treat unreadable images."""
+    if on_bad_image not in ("error", "skip"):
+        raise BadInputError(f"`on_bad_image` must be error or skip, got {on_bad_image}.")
+
+
+def encoded_column(dataset: datasets.Dataset) -> datasets.Dataset:
     """The data set with `{"bytes": ..., "path": ...}` in column `image`."""
     if not isinstance(dataset.features.get("image"), datasets.Image):
         raise BadInputError(
@@ -144,10 +166,10 @@ def _encoded_images(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.cast_column("image", datasets.Image(decode=False))
 
 
-def _decode_rows(values: list[dict | None], start: int) -> tuple[list[Image.Image], list[int], list[str]]:
-    """The images of rows from `start` on, their rows, and for those that cannot be read: row, file and reason."""
+def decode_rows(values: list[dict | None], indices: Sequence[int]) -> tuple[list[Image.Image], list[int], list[str]]:
+    """The images of the rows `indices`, their rows, and for those that cannot be read: row, file and reason."""
     images, rows, unread = [], [], []
-    for row, value in enumerate(values, start):
+    for row, value in zip(indices, values, strict=False):
         source, path = ((value or {}).get(key) for key in ("bytes", "path"))
         try:
             if source is None and path is None:
@@ -159,7 +181,7 @@ def _decode_rows(values: list[dict | None], start: int) -> tuple[list[Image.Imag
     return images, rows, unread
 
 
-def _process(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
+def processed(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
     """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8."""
     try:
         processed = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]

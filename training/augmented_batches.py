@@ -1,0 +1,92 @@
+"""Batches on their way from the data loader to the model: augmented, normalised, mixed."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tailmoe.training.arguments import LongTailTrainingArguments
+from tailmoe.training.augmentation import BatchAugmentation, draw_mixup, mixup
+from tailmoe.training.data.encoded_images import report_unreadable
+from tailmoe.training.evaluation import Normalization
+
+AUGMENTED_AT_ONCE = 2**25  # bytes of images on an accelerator, where many small batches cost as much as one
+
+
+class AugmentedBatches:
+    """Augments the batches of a data loader, whole batches at once, each with the random numbers of its own step.
+
+    An accelerator augments the batches of many steps together: many kernels on few images would keep it waiting.
+
+    Args:
+        args: Of the Trainer.
+        augmentation: Of uint8 images.
+        normalization: What makes floats of them.
+    """
+
+    def __init__(self, args: LongTailTrainingArguments, augmentation: BatchAugmentation, normalization: Normalization):
+        self.args, self.augmentation, self.normalization = args, augmentation, normalization
+        self.source: Iterator | None = None
+        self.ready: deque[dict[str, Tensor]] = deque()
+
+    def take(self, source: Iterator, num_batches: int, step: int) -> list[dict[str, Tensor]]:
+        """The batches of the next update, fewer at the end of an epoch.
+
+        Args:
+            source: Iterator over an epoch's batches; a new one drops what was augmented ahead of the old.
+            num_batches: Batches of one update.
+            step: Updates done so far.
+        """
+        if source is not self.source:
+            self.source, self.ready = source, deque()
+        if len(self.ready) < num_batches:
+            batches = list(itertools.islice(source, num_batches))
+            batches += itertools.islice(source, self._batches_ahead(batches))
+            self.ready.extend(self._augment(batches, step))
+        return [self.ready.popleft() for _ in range(min(num_batches, len(self.ready)))]
+
+    def _batches_ahead(self, batches: list[dict[str, Tensor]]) -> int:
+        if self.args.device.type == "cpu" or not batches or not is_uint8(batches[0]):
+            return 0
+        updates = AUGMENTED_AT_ONCE // sum(batch["pixel_values"].nbytes for batch in batches)
+        return max(updates - 1, 0) * len(batches)
+
+    def _augment(self, batches: list[dict[str, Tensor]], step: int) -> list[dict[str, Tensor]]:
+        report_unreadable(batches, self.args.on_bad_image)
+        if not batches or not is_uint8(batches[0]):
+            return batches
+        parameters = []
+        for index, batch in enumerate(batches):
+            ahead, part = divmod(index, self.args.gradient_accumulation_steps)
+            generator = self._generator(step + ahead, part)
+            parameters.append(self.augmentation.draw(batch["pixel_values"], generator))
+            if self.args.mixup_alpha > 0:
+                permutation, weight = draw_mixup(len(batch["labels"]), self.args.mixup_alpha, generator)
+                batch |= {"permutation": permutation.to(self.args.device, non_blocking=True), "weight": weight}
+        images = torch.cat([batch["pixel_values"] for batch in batches])
+        parts = self.augmentation.apply(images, torch.cat(parameters)).split([len(each) for each in parameters])
+        return [batch | {"pixel_values": part} for batch, part in zip(batches, parts, strict=True)]
+
+    def _generator(self, step: int, part: int) -> torch.Generator:
+        """Random numbers of one batch: a function of seed, step, batch of the step and process, nothing else."""
+        source = np.random.SeedSequence([self.args.seed, step, part, self.args.process_index])
+        return torch.Generator().manual_seed(int(source.generate_state(1, np.uint64)[0] >> 1))
+
+    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch as the model takes it: normalised, and mixed if mixup's partners were drawn."""
+        batch = dict(batch)
+        if is_uint8(batch):
+            batch["pixel_values"] = self.normalization(batch["pixel_values"])
+        if "permutation" in batch:
+            permutation = batch.pop("permutation")
+            batch["pixel_values"] = mixup(batch["pixel_values"], permutation, batch["weight"])
+            batch["mixed_labels"] = batch["labels"][permutation]
+        return batch
+
+
+def is_uint8(batch: dict[str, Tensor]) -> bool:
+    """Whether the batch holds images that are not normalised yet."""
+    return "pixel_values" in batch and batch["pixel_values"].dtype == torch.uint8

@@ -1,0 +1,109 @@
+"""Whole training steps as CUDA graphs: one launch for each step, where there were a thousand.
+
+The kernels of a small network take microseconds, less than the host needs to launch them. A recorded step runs at the
+speed of the device instead (torch.cuda.CUDAGraph).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
+# on a stream of their own, before the recording: they make the state of the optimizer and choose the algorithms
+EAGER_STEPS = 3
+
+
+def can_record(args: TrainingArguments) -> bool:
+    """Whether steps can be recorded with these arguments; on a CUDA device one line of the log says why not."""
+    if args.device.type != "cuda":
+        return False
+    hindrances = {
+        f"`optim` is {args.optim}, not sgd": args.optim != "sgd",
+        "`gradient_accumulation_steps` is above 1": args.gradient_accumulation_steps > 1,
+        "`max_grad_norm` is above 0": args.max_grad_norm > 0,
+        "float16 scales its gradients": args.fp16,
+        "there are several processes or devices": args.world_size > 1 or args.n_gpu > 1,
+    }
+    reasons = [reason for reason, hinders in hindrances.items() if hinders]
+    if reasons:
+        logger.info("Training without CUDA graphs: %s.", "; ".join(reasons))
+    return not reasons
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recorded variant: what is copied in, what is launched, what comes out."""
+
+    inputs: dict[str, Tensor]
+    graph: "torch.cuda.CUDAGraph"
+    loss: Tensor
+
+    def __call__(self, inputs: dict[str, Tensor | float]) -> Tensor:
+        for name, value in inputs.items():
+            if isinstance(value, Tensor):
+                self.inputs[name].copy_(value, non_blocking=True)
+            else:
+                self.inputs[name].fill_(value)
+        self.graph.replay()
+        return self.loss
+
+
+class StepGraphs:
+    """Runs training steps, each variant of them recorded after its first `EAGER_STEPS` runs.
+
+    A variant is what the host decides about a step: the loss terms that act and the shapes of the inputs, such as that
+    of an epoch's last batch. Where a variant cannot be recorded, one line of the log says why and all steps run eagerly.
+
+    Args:
+        step: Forward, backward and update for inputs that are tensors on the device, and a variant; returns the loss.
+            It must leave no gradient behind.
+        device: The CUDA device.
+    """
+
+    def __init__(self, step: Callable[[dict[str, Tensor], Hashable], Tensor], device: torch.device):
+        self.step, self.device = step, device
+        self.recordings: dict[Hashable, Recording] = {}
+        self.eager_runs: Counter[Hashable] = Counter()
+        self.recordable = True
+        self.stream = torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, inputs: dict[str, Tensor | float], variant: Hashable) -> Tensor:
+        """Run the step; numbers among the inputs reach it as scalar tensors."""
+        shapes = tuple(tuple(value.shape) for value in inputs.values() if isinstance(value, Tensor))
+        key = (variant, shapes)
+        if self.recordable and key not in self.recordings and self.eager_runs[key] >= EAGER_STEPS:
+            try:
+                self.recordings[key] = self._record(self._on_device(inputs), variant)
+            except RuntimeError as error:
+                self.recordable = False
+                logger.warning("Training without CUDA graphs: %s", str(error).strip().splitlines()[0])
+        if key in self.recordings:
+            return self.recordings[key](inputs)
+        self.eager_runs[key] += 1
+        return self._run_eagerly(self._on_device(inputs), variant)
+
+    def _on_device(self, inputs: dict[str, Tensor | float]) -> dict[str, Tensor]:
+        return {
+            name: value.clone() if isinstance(value, Tensor) else torch.full((), value, device=self.device)
+            for name, value in inputs.items()
+        }
+
+    def _run_eagerly(self, inputs: dict[str, Tensor], variant: Hashable) -> Tensor:
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            loss = self.step(inputs, variant)
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        loss.record_stream(torch.cuda.current_stream(self.device))
+        return loss
+
+    def _record(self, inputs: dict[str, Tensor], variant: Hashable) -> Recording:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            loss = self.step(inputs, variant)
+        return Recording(inputs, graph, loss)
