@@ -78,6 +78,7 @@ class AugmentedBatches:
     def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch as the model takes it: normalised, and mixed if mixup's partners were drawn."""
         batch = dict(batch)
+        report_unreadable([batch], self.args.on_bad_image)  # of a batch for evaluation, which was not augmented
         if is_uint8(batch):
             batch["pixel_values"] = self.normalization(batch["pixel_values"])
         if "permutation" in batch:

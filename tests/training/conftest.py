@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from tailmoe.modeling import (
     SNNLMoEForImageClassification,
     TailMoEImageProcessor,
 )
+from tailmoe.training import LongTailTrainer, LongTailTrainingArguments
 from tailmoe.training.data import class_counts, load_long_tailed
 from tailmoe.training.objectives import ICLObjective, SNNLObjective
 
@@ -54,3 +57,30 @@ def snnl(fashion):
         num_channels=1, image_size=28, hidden_sizes=[4, 8], depths=[1, 1], num_experts=2, num_labels=10
     )
     return SNNLMoEForImageClassification(config), SNNLObjective(config, temperature_mode="learned")
+
+
+@pytest.fixture
+def make_trainer(tmp_path, fashion, processor):
+    def make(model, objective=None, callbacks=None, train=fashion["train"], **changes):
+        arguments = {
+            "num_train_epochs": 4,
+            "per_device_train_batch_size": 32,
+            "learning_rate": 0.05,
+            "auto_augment": False,
+            "cutout_size": 4,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "output_dir": str(tmp_path / "run"),
+        }
+        args = LongTailTrainingArguments(**(arguments | changes))
+        return LongTailTrainer(
+            copy.deepcopy(model),
+            args,
+            train_dataset=train,
+            eval_dataset=fashion["test"],
+            processing_class=processor,
+            objective=copy.deepcopy(objective),
+            callbacks=callbacks,
+        )
+
+    return make

@@ -1,44 +1,16 @@
 """LongTailTrainer: objectives, schedules, augmentation, exact resume, and what it says of bad input."""
 
-import copy
 import json
 
 import pytest
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
 
-from tailmoe.training import ICLObjective, LongTailTrainer, LongTailTrainingArguments
+from tailmoe.training import ICLObjective
 from tailmoe.training.checkpoints import is_complete, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
-
-
-@pytest.fixture
-def make_trainer(tmp_path, fashion, processor):
-    def make(model, objective=None, callbacks=None, train=fashion["train"], **changes):
-        arguments = {
-            "num_train_epochs": 4,
-            "per_device_train_batch_size": 32,
-            "learning_rate": 0.05,
-            "auto_augment": False,
-            "cutout_size": 4,
-            "report_to": "none",
-            "disable_tqdm": True,
-            "output_dir": str(tmp_path / "run"),
-        }
-        args = LongTailTrainingArguments(**(arguments | changes))
-        return LongTailTrainer(
-            copy.deepcopy(model),
-            args,
-            train_dataset=train,
-            eval_dataset=fashion["test"],
-            processing_class=processor,
-            objective=copy.deepcopy(objective),
-            callbacks=callbacks,
-        )
-
-    return make
 
 
 class StopAt(TrainerCallback):

@@ -1,0 +1,148 @@
+"""Recorded steps without a GPU: a stand-in runs a recording again instead of launching it."""
+
+import logging
+from collections import Counter
+
+import pytest
+import torch
+
+from tailmoe.training import step_graphs, trainer
+from tailmoe.training.step_graphs import EAGER_STEPS, Recording, StepGraphs, can_record
+
+
+class Rerun:
+    """In place of a `CUDAGraph`: computes the step on the recording's own inputs."""
+
+    def __init__(self, step, inputs, variant, loss):
+        self.step, self.inputs, self.variant, self.loss = step, inputs, variant, loss
+
+    def replay(self):
+        self.loss.copy_(self.step(dict(self.inputs), self.variant))
+
+
+def _double(value):
+    return torch.float64 if isinstance(value, float) else None
+
+
+class HostGraphs(StepGraphs):
+    """Step graphs on a CPU: all but streams and the recording itself are the real ones."""
+
+    def __init__(self, step, device):
+        self.step, self.device = step, device
+        self.recordings, self.eager_runs, self.recordable = {}, Counter(), True
+
+    def _on_device(self, inputs):
+        """Numbers in double precision, as a step without graphs has them."""
+        return {name: torch.as_tensor(value, dtype=_double(value)).clone() for name, value in inputs.items()}
+
+    def _run_eagerly(self, inputs, variant):
+        return self.step(inputs, variant)
+
+    def _record(self, inputs, variant):
+        loss = torch.zeros(())
+        return Recording(inputs, Rerun(self.step, inputs, variant, loss), loss)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    monkeypatch.setattr(trainer, "StepGraphs", HostGraphs)
+    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+
+
+def trained(make_trainer, model_and_objective, **changes):
+    run = make_trainer(*model_and_objective, cutout_size=4, **changes)
+    run.train()
+    return run
+
+
+@pytest.mark.parametrize("changes", [{}, {"mixup_alpha": 0.2, "auto_augment": True}])
+def test_recorded_steps_end_where_plain_steps_end(make_trainer, icl, monkeypatch, changes):
+    plain = trained(make_trainer, icl, **changes)
+    monkeypatch.setattr(trainer, "StepGraphs", HostGraphs)
+    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    recorded = trained(make_trainer, icl, **changes)
+    for ours, theirs in (
+        (recorded.model.state_dict(), plain.model.state_dict()),
+        (recorded.objective.state_dict(), plain.objective.state_dict()),
+    ):
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value), name
+    logs, plain_logs = ([log for log in run.state.log_history if "loss" in log] for run in (recorded, plain))
+    for ours, theirs in zip(logs, plain_logs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_learned_temperature_is_trained_by_recorded_steps_too(make_trainer, snnl, monkeypatch):
+    plain = trained(make_trainer, snnl)
+    monkeypatch.setattr(trainer, "StepGraphs", HostGraphs)
+    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    recorded = trained(make_trainer, snnl)
+    assert recorded.objective.log_temperature != snnl[1].log_temperature
+    assert recorded.objective.log_temperature == plain.objective.log_temperature
+
+
+def test_each_variant_is_recorded_once_after_its_eager_steps(make_trainer, icl, recorded):
+    run = trained(make_trainer, icl, num_train_epochs=20)
+    variants = {(terms, shapes[0][0]) for terms, shapes in run._graphs.recordings}
+    terms = {terms for terms, _ in variants}
+    assert terms == {run.objective.active_terms(progress) for progress in (0.0, 0.3, 0.7, 0.95)}
+    assert {size for _, size in variants} <= {32, len(run.train_dataset) % 32}
+    assert set(run._graphs.eager_runs.values()) <= {*range(1, EAGER_STEPS + 1)}
+
+
+def test_a_recording_reads_tensors_and_numbers_anew_each_time():
+    graphs = HostGraphs(lambda inputs, variant: inputs["x"].sum() * inputs["rate"], torch.device("cpu"))
+    for run in range(6):
+        assert graphs({"x": torch.full((2,), float(run)), "rate": 0.5}, "sum") == run
+    assert len(graphs.recordings) == 1
+    graphs({"x": torch.ones(3), "rate": 0.5}, "sum")
+    assert len(graphs.recordings) == 1, "another shape is another variant, not recorded at first"
+
+
+def test_what_cannot_be_recorded_runs_eagerly_and_one_line_tells(caplog):
+    class Refuses(HostGraphs):
+        def _record(self, inputs, variant):
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    graphs = Refuses(lambda inputs, variant: inputs["x"].sum(), torch.device("cpu"))
+    with caplog.at_level(logging.WARNING, step_graphs.__name__):
+        losses = [graphs({"x": torch.ones(2)}, "sum").item() for _ in range(8)]
+    assert losses == [2.0] * 8
+    assert [record.getMessage() for record in caplog.records] == [
+        "Training without CUDA graphs: operation not permitted when stream is capturing"
+    ]
+
+
+class CudaArguments:
+    """Arguments as they are on a machine with one GPU."""
+
+    device = torch.device("cuda")
+    optim, gradient_accumulation_steps, max_grad_norm, fp16, world_size, n_gpu = "sgd", 1, 0.0, False, 1, 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"optim": "adamw_torch"}, "`optim` is adamw_torch"),
+        ({"gradient_accumulation_steps": 2}, "`gradient_accumulation_steps`"),
+        ({"max_grad_norm": 1.0}, "`max_grad_norm`"),
+        ({"fp16": True}, "float16"),
+        ({"world_size": 2}, "several processes"),
+    ],
+)
+def test_arguments_that_rule_out_graphs_are_told(changes, reason, caplog):
+    args = CudaArguments()
+    assert can_record(args)
+    for name, value in changes.items():
+        setattr(args, name, value)
+    with caplog.at_level(logging.INFO, step_graphs.__name__):
+        assert not can_record(args)
+    assert reason in caplog.text
+
+
+def test_a_cpu_has_no_graphs_and_says_nothing_of_them(make_trainer, icl, caplog):
+    with caplog.at_level(logging.INFO):
+        run = make_trainer(*icl, num_train_epochs=1)
+        run.train()
+    assert run._graphs is None
+    assert "CUDA" not in caplog.text
