@@ -133,7 +133,8 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
         if self.balanced_classifier is None:
             return loss
         if self.config.class_counts is not None:
-            expert_logits = expert_logits + expert_logits.new_tensor(self.config.class_counts).log()
+            counts = torch.tensor(self.config.class_counts, dtype=torch.float, device=expert_logits.device)
+            expert_logits = expert_logits + counts.log().to(expert_logits)  # float16 holds no count above 65,504
         return loss + F.cross_entropy(expert_logits.flatten(0, 1), expert_labels)
 
 

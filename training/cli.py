@@ -120,12 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--image-column", help="column of the images, when several could be meant")
     evaluate.add_argument("--label-column", help="column of the labels, when several could be meant")
     evaluate.add_argument("--on-bad-image", default="error", choices=("error", "skip"), help="default error")
+    _add_backend(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all metrics, with those of each class")
 
     predict = _add(commands, "predict", _predict, "name what is in images", PREDICT)
     predict.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
     predict.add_argument("--top-k", type=int, default=3, help="labels shown (default 3)")
+    _add_backend(predict)
     predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
 
     demo = _add(commands, "demo", _demo, "the demo page on this machine", DEMO)
@@ -156,6 +158,15 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change a key of the recipe"
     )
     parser.add_argument("--output-dir", type=Path, help="folder written to (default runs/RECIPE)")
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        default="torch",
+        choices=("torch", "onnx"),
+        help="what runs the model (default torch); onnx keeps its export in MODEL/onnx for the next time",
+    )
 
 
 def _shipped_recipes() -> list[str]:
@@ -197,20 +208,20 @@ def _evaluate(args: argparse.Namespace) -> int:
     for column in ("image_column", "label_column"):
         if getattr(args, column) is not None:
             data[column] = getattr(args, column)
-    metrics = evaluate_model(args.model, data, args.split, args.on_bad_image)
+    metrics = evaluate_model(args.model, data, args.split, args.on_bad_image, args.backend)
     sys.stdout.write("\n".join(metrics_lines(metrics)) + "\n")
     _write_json(args.json, metrics)
     return 0
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from tailmoe.training.evaluation import load_model, predict_images
+    from tailmoe.training.evaluation import load_runner, predict_images
     from tailmoe.training.terminal import prediction_lines
 
     if args.top_k < 1:
         raise BadInputError(f"`--top-k` must be at least 1, got {args.top_k}.")
-    model, processor = load_model(args.model)
-    predictions = predict_images(model, processor, args.images, args.top_k)
+    run, model, processor = load_runner(args.model, args.backend)
+    predictions = predict_images(run, model, processor, args.images, args.top_k)
     for prediction in predictions:
         sys.stdout.write("\n".join(prediction_lines(prediction)) + "\n")
     _write_json(args.json, predictions)

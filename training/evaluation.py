@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from transformers import (
     BaseImageProcessor,
     PreTrainedModel,
 )
+from transformers.utils import ModelOutput
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
 from tailmoe.training.data.encoded_images import image_loader, report_unreadable
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.inference import OUTPUTS, fuse_for_inference, onnx_runner
 from tailmoe.training.metrics import (
     classification_metrics,
     expert_specialization_entropy,
@@ -27,7 +30,8 @@ from tailmoe.training.metrics import (
     pairwise_embedding_similarity,
 )
 
-NARROWEST = 16
+Runner = Callable[..., ModelOutput]
+PREDICTED_AT_ONCE = 32  # image files
 
 
 class Normalization(torch.nn.Module):
@@ -43,17 +47,8 @@ class Normalization(torch.nn.Module):
         return torch.addcmul(self.shift, images.float(), self.scale)
 
 
-def with_fast_layout(model: PreTrainedModel) -> PreTrainedModel:
-    """The model with its convolutions channels last in memory, where they are faster, if all are at least 16 wide.
-
-    Narrower ones corrupt memory in that layout when trained by several threads (torch 2.13 on a CPU).
-    """
-    widths = [module.out_channels for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
-    return model.to(memory_format=torch.channels_last) if min(widths, default=0) >= NARROWEST else model
-
-
 def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """A model in evaluation mode and its image processor, from a run's folder or a Hub id.
+    """A model fused for inference and its image processor, from a run's folder or a Hub id.
 
     Raises:
         BadInputError: If there is no image classification model of that name.
@@ -67,26 +62,40 @@ def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInputError(f"`{model}` cannot be loaded as an image classification model: {reason}") from None
-    return with_fast_layout(loaded.eval()), processor
+    return fuse_for_inference(loaded), processor
+
+
+def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedModel, BaseImageProcessor]:
+    """What runs a saved model, called with `pixel_values` as the model is, besides the model and its image processor.
+
+    Args:
+        name: A run's folder or a Hub id.
+        backend: `"torch"` or `"onnx"`.
+
+    Raises:
+        BadInputError: If there is no such model, or ONNX Runtime is asked for and not installed.
+    """
+    model, processor = load_model(name)
+    return onnx_runner(model, processor, name) if backend == "onnx" else model, model, processor
 
 
 @torch.inference_mode()
 def predict_split(
-    model: PreTrainedModel,
+    run: Runner,
     images: DecodedImages | EncodedImages,
     processor: BaseImageProcessor,
+    device: torch.device | str = "cpu",
     on_bad_image: str = "error",
     batch_size: int = 256,
 ) -> dict[str, Tensor]:
-    """The model's outputs on a split: `logits`, `labels`, and `expert_logits` and `gate_probs` if it has them."""
-    model.eval()
-    normalization = Normalization(processor).to(model.device)
+    """What `run` returns for a split, on the CPU: `labels`, `logits`, and `expert_logits` and `gate_probs` if any."""
+    normalization = Normalization(processor).to(device)
     outputs = defaultdict(list)
     for batch in tqdm(image_loader(images, batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
         report_unreadable([batch], on_bad_image)
-        output = model(pixel_values=normalization(batch["pixel_values"].to(model.device)))
+        output = run(pixel_values=normalization(batch["pixel_values"].to(device)))
         outputs["labels"].append(batch["labels"])
-        for name in ("logits", "expert_logits", "gate_probs"):
+        for name in OUTPUTS:
             if output.get(name) is not None:
                 outputs[name].append(output[name].float().cpu())
     return {name: torch.cat(parts) for name, parts in outputs.items()}
@@ -98,9 +107,13 @@ def evaluate_images(
     images: DecodedImages | EncodedImages,
     class_counts: list[int] | None,
     on_bad_image: str = "error",
+    run: Runner | None = None,
 ) -> dict:
-    """All metrics of the model on a split, with those of its experts and its gate, as `results.json` has them."""
-    outputs = predict_split(model, images, processor, on_bad_image)
+    """All metrics of the model on a split, with those of its experts and its gate, as `results.json` has them.
+
+    `run` runs the model where it is not the model itself that does.
+    """
+    outputs = predict_split(run or model.eval(), images, processor, model.device, on_bad_image)
     metrics = classification_metrics(outputs["logits"], outputs["labels"], class_counts, outputs.get("expert_logits"))
     if "gate_probs" in outputs:
         similarity, matrix = pairwise_embedding_similarity(model.expert_hidden.weight.detach().cpu())
@@ -113,7 +126,9 @@ def evaluate_images(
     return metrics
 
 
-def evaluate_model(model_name: str, data: dict, split: str = "test", on_bad_image: str = "error") -> dict:
+def evaluate_model(
+    model_name: str, data: dict, split: str = "test", on_bad_image: str = "error", backend: str = "torch"
+) -> dict:
     """Metrics of a saved model on a data set.
 
     Args:
@@ -121,11 +136,12 @@ def evaluate_model(model_name: str, data: dict, split: str = "test", on_bad_imag
         data: Arguments of `load_long_tailed`.
         split: `"train"` or `"test"`.
         on_bad_image: `"error"` or `"skip"`.
+        backend: `"torch"` or `"onnx"`.
 
     Raises:
         BadInputError: If the model or the data cannot be read, or the data has a class the model does not know.
     """
-    model, processor = load_model(model_name)
+    run, model, processor = load_runner(model_name, backend)
     dataset = load_long_tailed(**data)[split]
     known = {name: int(index) for name, index in model.config.label2id.items()}
     names = dataset.features["label"].names
@@ -137,7 +153,7 @@ def evaluate_model(model_name: str, data: dict, split: str = "test", on_bad_imag
         )
     images = load_images(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
     images.labels = torch.tensor([known[name] for name in names])[images.labels]
-    return evaluate_images(model, processor, images, getattr(model.config, "class_counts", None), on_bad_image)
+    return evaluate_images(model, processor, images, getattr(model.config, "class_counts", None), on_bad_image, run)
 
 
 def data_of_run(run: str) -> dict:
@@ -165,8 +181,17 @@ def open_image(path: str) -> Image.Image:
 
 
 @torch.inference_mode()
-def predict_images(model: PreTrainedModel, processor: BaseImageProcessor, paths: list[str], top_k: int) -> list[dict]:
+def predict_images(
+    run: Runner, model: PreTrainedModel, processor: BaseImageProcessor, paths: list[str], top_k: int
+) -> list[dict]:
     """Labels, probabilities and each expert's view of image files.
+
+    Args:
+        run: Runs the model: the model itself, or another backend, see `load_runner`.
+        model: Tells labels and training counts.
+        processor: Its image processor.
+        paths: Image files.
+        top_k: Labels for each image.
 
     Returns:
         For each path a dict: `path`; `labels`, the `top_k` most probable as dicts of `label`, `probability` and
@@ -174,19 +199,20 @@ def predict_images(model: PreTrainedModel, processor: BaseImageProcessor, paths:
         K weights, or None.
     """
     predictions = []
-    for path in tqdm(paths, desc="Predicting", unit="image", disable=True if len(paths) < 10 else None):
-        inputs = processor(open_image(path), return_tensors="pt").to(model.device)
-        output = model(**inputs)
-        experts = output.get("expert_logits")
-        gate = output.get("gate_probs")
-        predictions.append(
+    batches = [paths[start : start + PREDICTED_AT_ONCE] for start in range(0, len(paths), PREDICTED_AT_ONCE)]
+    for batch in tqdm(batches, desc="Predicting", unit="batch", disable=True if len(batches) < 2 else None):
+        inputs = processor([open_image(path) for path in batch], return_tensors="pt")
+        output = run(pixel_values=inputs["pixel_values"].to(model.device))
+        experts, gate = output.get("expert_logits"), output.get("gate_probs")
+        predictions += [
             {
                 "path": path,
-                "labels": _top_labels(model, output.logits[0], top_k),
-                "experts": [] if experts is None else [_top_labels(model, logits, top_k) for logits in experts[0]],
-                "gate_probs": None if gate is None else gate[0].tolist(),
+                "labels": _top_labels(model, output["logits"][i], top_k),
+                "experts": [] if experts is None else [_top_labels(model, logits, top_k) for logits in experts[i]],
+                "gate_probs": None if gate is None else gate[i].tolist(),
             }
-        )
+            for i, path in enumerate(batch)
+        ]
     return predictions
 
 

@@ -24,7 +24,8 @@ def _check_labels(labels: Tensor, batch_size: int) -> None:
         raise ValueError(f"`labels` must have shape (B,) = ({batch_size},), got {tuple(labels.shape)}.")
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if it was."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
@@ -44,7 +45,7 @@ def adaptive_diversity_loss(expert_features: Tensor) -> Tensor:
         ValueError: If `expert_features` is not three-dimensional.
     """
     _check_shape("expert_features", expert_features, "B, M, D")
-    directions = F.normalize(_wide(expert_features), dim=-1)
+    directions = F.normalize(at_least_float32(expert_features), dim=-1)
     return (directions.sum(dim=1).square().sum(dim=-1) - directions.square().sum(dim=(1, 2))).mean()
 
 
@@ -79,8 +80,8 @@ def confusion_contrastive_loss(
     _check_shape("hard_negatives", hard_negatives, "C, k")
     _check_temperature(temperature)
     candidates = torch.cat([labels[:, None], hard_negatives[labels]], dim=1)  # (B, 1 + k), the true class first
-    directions = F.normalize(_wide(prototypes)[candidates], dim=-1)  # (B, 1 + k, D)
-    similarity = torch.einsum("bd,bkd->bk", F.normalize(_wide(features), dim=-1), directions)
+    directions = F.normalize(at_least_float32(prototypes)[candidates], dim=-1)  # (B, 1 + k, D)
+    similarity = torch.einsum("bd,bkd->bk", F.normalize(at_least_float32(features), dim=-1), directions)
     losses = F.cross_entropy(similarity / temperature, torch.zeros_like(labels), reduction="none")
     return losses.mean() if weights is None else losses @ weights.to(losses)
 
@@ -103,7 +104,7 @@ def competition_loss(expert_losses: Tensor, eps: float = 1e-8) -> Tensor:
     if eps <= 0:
         raise ValueError(f"`eps` must be above 0, got {eps}.")
     # in log space: 1/L of 1e8 and more would overflow when squared in the gradient
-    return torch.logsumexp(-(_wide(expert_losses) + eps).log(), dim=-1).neg().exp().mean()
+    return torch.logsumexp(-(at_least_float32(expert_losses) + eps).log(), dim=-1).neg().exp().mean()
 
 
 def collaboration_loss(expert_logits: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ def collaboration_loss(expert_logits: Tensor) -> Tensor:
     """
     _check_shape("expert_logits", expert_logits, "B, M, C")
     num_experts = expert_logits.shape[1]
-    log_probs = F.log_softmax(_wide(expert_logits), dim=-1)
+    log_probs = F.log_softmax(at_least_float32(expert_logits), dim=-1)
     # mean_cross[m, n] = E_m[log p_n], so that KL(m || n) = mean_cross[m, m] - mean_cross[m, n]
     mean_cross = torch.einsum("bmc,bnc->mn", log_probs.exp(), log_probs) / len(expert_logits)
     divergence = mean_cross.diagonal()[:, None] - mean_cross
@@ -149,7 +150,7 @@ def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts: Tensor) 
         raise ValueError(
             f"`class_counts` must have shape {tuple(logits.shape[-1:])}, got {tuple(class_counts.shape)}."
         )
-    adjusted = _wide(logits) + _wide(class_counts).log()
+    adjusted = at_least_float32(logits) + at_least_float32(class_counts).log()
     return F.cross_entropy(adjusted.flatten(0, -2), labels.flatten())
 
 
@@ -183,7 +184,7 @@ def soft_nearest_neighbor_loss(
     _check_temperature(temperature)
     if distance not in ("cosine", "euclidean"):
         raise ValueError(f'`distance` must be "cosine" or "euclidean", got "{distance}".')
-    points = _wide(features.flatten(1))
+    points = at_least_float32(features.flatten(1))
     points = F.normalize(points, dim=1) if distance == "cosine" else points - points.mean(dim=0)
     block = max(SIMILARITIES_AT_ONCE // len(points), 1)
     if len(points) <= block:

@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig
 from tailmoe.modeling import ICLMoEImageClassifierOutput, SNNLMoEImageClassifierOutput
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
+    at_least_float32,
     balanced_softmax_loss,
     collaboration_loss,
     competition_loss,
@@ -48,10 +49,10 @@ def _check_not_negative(**values: float) -> None:
             raise ValueError(f"`{name}` must be at least 0, got {value}.")
 
 
-def _class_shares(labels: Tensor) -> tuple[Tensor, Tensor]:
+def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The matrix (B, B) that averages each class of the batch, a row per image, and the first image (B,) of its class."""
     same_class = labels[:, None] == labels
-    return same_class / same_class.sum(dim=1, keepdim=True), same_class.int().argmax(dim=1)
+    return same_class.to(dtype) / same_class.sum(dim=1, keepdim=True), same_class.int().argmax(dim=1)
 
 
 class ICLObjective(nn.Module):
@@ -195,9 +196,9 @@ class ICLObjective(nn.Module):
         """
         probs = outputs.representation_logits.to(self.prototypes).softmax(dim=-1)
         labels, features, probs = gather((labels, outputs.expert_features.to(self.prototypes), probs))
-        share, first = _class_shares(labels)
+        share, first = _class_shares(labels, self.prototypes.dtype)
         # a class seen for the first time takes the batch's mean, not a mixture with zeros
-        kept = torch.where(self.observed[labels], self.ema_decay, 0.0)[:, None]  # (B, 1)
+        kept = self.ema_decay * self.observed[labels, None].to(self.prototypes)  # (B, 1)
         for state, values in ((self.prototypes, features), (self.confusion, probs)):  # (M, C, .), (B, M, .)
             means = torch.einsum("ab,bmd->mad", share, values)
             moved = kept * state[:, labels] + (1 - kept) * means
@@ -210,7 +211,7 @@ class ICLObjective(nn.Module):
     def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
         # (B, M, C) -> scalar
         expert_labels = labels[:, None].expand(logits.shape[:2])
-        losses = F.cross_entropy(logits.float().movedim(-1, 1), expert_labels, reduction="none")  # (B, M)
+        losses = F.cross_entropy(at_least_float32(logits).movedim(-1, 1), expert_labels, reduction="none")  # (B, M)
         return competition_loss(losses if self.competition == "sample" else losses.mean(dim=0))
 
     def _contrast(self, expert_features: Tensor, labels: Tensor) -> Tensor:
@@ -218,8 +219,9 @@ class ICLObjective(nn.Module):
         experts, classes = self.confusion.shape[:2]
         weights = None
         if self.contrast_anchor == "class_mean":  # each image stands for its class's mean, with a share of its weight
-            share, first = _class_shares(labels)
-            expert_features = torch.einsum("ab,bmd->amd", share, expert_features.float())
+            expert_features = at_least_float32(expert_features)
+            share, first = _class_shares(labels, expert_features.dtype)
+            expert_features = torch.einsum("ab,bmd->amd", share, expert_features)
             weights = share.diagonal() / (first == torch.arange(len(first), device=first.device)).sum()
             weights = weights.repeat(experts) / experts
         # one call for all experts: the classes of expert m are numbered from m C on
@@ -306,7 +308,7 @@ class SNNLObjective(nn.Module):
             progress: Share of the run done, in [0, 1].
             active_terms: As in `ICLObjective`; these terms do not depend on `progress`.
         """
-        terms = {"nll": F.cross_entropy(outputs.logits.float(), labels)}
+        terms = {"nll": F.cross_entropy(at_least_float32(outputs.logits), labels)}
         if self.snnl_weight:
             temperature = self.temperature(progress)
             layers = [

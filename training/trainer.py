@@ -22,7 +22,8 @@ from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, lo
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
-from tailmoe.training.evaluation import Normalization, with_fast_layout
+from tailmoe.training.evaluation import Normalization
+from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.metrics import classification_metrics
 from tailmoe.training.step_graphs import StepGraphs, can_record
 

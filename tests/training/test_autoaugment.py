@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 
 from tailmoe.training.autoaugment import (
     CIFAR10_POLICY,
@@ -14,53 +14,7 @@ from tailmoe.training.autoaugment import (
     apply_sub_policies,
     draw_sub_policies,
 )
-
-MAGNITUDES = {
-    "shear_x": np.linspace(0, 0.3, 10),
-    "shear_y": np.linspace(0, 0.3, 10),
-    "translate_x": np.linspace(0, 150 / 331, 10),
-    "translate_y": np.linspace(0, 150 / 331, 10),
-    "rotate": np.linspace(0, 30, 10),
-    "color": np.linspace(0, 0.9, 10),
-    "contrast": np.linspace(0, 0.9, 10),
-    "sharpness": np.linspace(0, 0.9, 10),
-    "brightness": np.linspace(0, 0.9, 10),
-    "posterize": np.round(np.linspace(8, 4, 10)).astype(int),
-    "solarize": np.linspace(256, 0, 10),
-}
-
-
-def with_pillow(image: Image.Image, name: str, level: int, sign: int) -> Image.Image:
-    """One operation on one Pillow image, as an augmentation of single images would do it."""
-    magnitude = MAGNITUDES[name][level] if name in MAGNITUDES else 0
-    width, height = image.size
-    signed = float(magnitude) * sign
-
-    def affine(*matrix):
-        grey = 128 if image.mode == "L" else (128, 128, 128)
-        return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=grey)
-
-    def rotate():
-        turned = image.convert("RGBA").rotate(signed)
-        return Image.composite(turned, Image.new("RGBA", turned.size, (128,) * 4), turned).convert(image.mode)
-
-    operations = {
-        "shear_x": lambda: affine(1, signed, 0, 0, 1, 0),
-        "shear_y": lambda: affine(1, 0, 0, signed, 1, 0),
-        "translate_x": lambda: affine(1, 0, signed * width, 0, 1, 0),
-        "translate_y": lambda: affine(1, 0, 0, 0, 1, signed * height),
-        "rotate": rotate,
-        "color": lambda: ImageEnhance.Color(image).enhance(1 + signed),
-        "contrast": lambda: ImageEnhance.Contrast(image).enhance(1 + signed),
-        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(1 + signed),
-        "brightness": lambda: ImageEnhance.Brightness(image).enhance(1 + signed),
-        "posterize": lambda: ImageOps.posterize(image, int(magnitude)),
-        "solarize": lambda: ImageOps.solarize(image, magnitude),
-        "autocontrast": lambda: ImageOps.autocontrast(image),
-        "equalize": lambda: ImageOps.equalize(image),
-        "invert": lambda: ImageOps.invert(image),
-    }
-    return operations[name]()
+from tailmoe.training.benchmark.reference import augment_with_pillow
 
 
 def to_pillow(image: torch.Tensor) -> Image.Image:
@@ -100,7 +54,9 @@ def test_every_operation_equals_pillow_at_every_level_and_sign(name, channels, s
     batch = originals[image]
     result = apply_operations(batch, torch.full_like(level, OPERATIONS.index(name)), level, negative)
     pillow = [to_pillow(original) for original in originals]
-    expected = torch.stack([to_tensor(with_pillow(pillow[i], name, lv, -1 if neg else 1)) for i, lv, neg in cases])
+    expected = torch.stack(
+        [to_tensor(augment_with_pillow(pillow[i], name, lv, -1 if neg else 1)) for i, lv, neg in cases]
+    )
     assert result.dtype == torch.uint8
     assert torch.equal(batch, originals[image]), "the input was changed"
     wrong = (result != expected).flatten(1).any(1).nonzero().squeeze(1).tolist()
@@ -118,7 +74,7 @@ def test_operations_of_few_and_of_clipped_histogram_steps_equal_pillow(channels)
             result = apply_operations(
                 images, torch.full_like(nine, OPERATIONS.index(name)), nine, torch.zeros_like(nine)
             )
-            expected = torch.stack([to_tensor(with_pillow(to_pillow(image), name, 9, 1)) for image in images])
+            expected = torch.stack([to_tensor(augment_with_pillow(to_pillow(image), name, 9, 1)) for image in images])
             assert torch.equal(result, expected), (name, side)
 
 
@@ -145,7 +101,7 @@ def test_the_whole_policy_equals_pillow_under_the_same_draws(channels, side):
         image = to_pillow(original)
         for position, (name, _, level) in enumerate(CIFAR10_POLICY[sub_policy[i]]):
             if applies[i, position]:
-                image = with_pillow(image, name, level, -1 if negative[i, position] else 1)
+                image = augment_with_pillow(image, name, level, -1 if negative[i, position] else 1)
         assert torch.equal(result[i], to_tensor(image)), CIFAR10_POLICY[sub_policy[i]]
 
 
