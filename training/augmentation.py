@@ -23,14 +23,25 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
         images: (B, C, H, W).
         top, left: (B,), integer, 0 to 2 * padding: the window's corner in the padded image; `padding` is no shift.
     """
-    height, width = images.shape[2:]
-    windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    return windows[torch.arange(len(images), device=images.device), :, top, left]
+    (batch, channels, height, width), device = images.shape, images.device
+    padded = F.pad(images, (padding,) * 4)
+    pitch = padded.shape[3]
+    corners = (torch.arange(batch, device=device) * channels * padded.shape[2] + top) * pitch + left
+    planes = torch.arange(channels, device=device)[:, None] * padded.shape[2]
+    rows = corners[:, None, None] + (planes + torch.arange(height, device=device)) * pitch  # (B, C, H)
+    # whole rows are copied, from wherever they start in memory
+    return padded.flatten().unfold(0, width, 1).index_select(0, rows.flatten()).view(images.shape)
 
 
 def horizontal_flip(images: Tensor, flip: Tensor) -> Tensor:
-    """Mirror the images (B, C, H, W) where `flip` (B,), bool, is true."""
-    return torch.where(flip[:, None, None, None], images.flip(3), images)
+    """Mirror the images (B, C, H, W), uint8, where `flip` (B,), bool, is true."""
+    return _choose(flip[:, None, None, None], images.flip(3), images)
+
+
+def _choose(condition: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
+    """`torch.where` of bytes, ten times as fast on a CPU: by masks of all bits or none."""
+    mask = condition.to(torch.uint8) * 255
+    return (chosen & mask) | (otherwise & ~mask)
 
 
 def cutout(images: Tensor, center_y: Tensor, center_x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
@@ -47,7 +58,7 @@ def cutout(images: Tensor, center_y: Tensor, center_x: Tensor, size: int, fill: 
     inside_y = _in_span(height, center_y, size)[:, None, :, None]
     inside_x = _in_span(width, center_x, size)[:, None, None, :]
     color = images.new_zeros(1) if fill is None else fill.to(images, non_blocking=True)
-    return torch.where(inside_y & inside_x, color[:, None, None], images)
+    return _choose(inside_y & inside_x, color[:, None, None], images)
 
 
 def _in_span(length: int, center: Tensor, size: int) -> Tensor:

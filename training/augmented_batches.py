@@ -13,13 +13,14 @@ from tailmoe.training.augmentation import BatchAugmentation, draw_mixup, mixup
 from tailmoe.training.data.encoded_images import report_unreadable
 from tailmoe.training.evaluation import Normalization
 
-AUGMENTED_AT_ONCE = 2**25  # bytes of images on an accelerator, where many small batches cost as much as one
+AUGMENTED_AT_ONCE = 2**23  # bytes of images
 
 
 class AugmentedBatches:
     """Augments the batches of a data loader, whole batches at once, each with the random numbers of its own step.
 
-    An accelerator augments the batches of many steps together: many kernels on few images would keep it waiting.
+    The batches of several steps are augmented together: each of the several hundred operations takes a time of its own,
+    on an accelerator more than the images do.
 
     Args:
         args: Of the Trainer.
@@ -49,9 +50,9 @@ class AugmentedBatches:
         return [self.ready.popleft() for _ in range(min(num_batches, len(self.ready)))]
 
     def _batches_ahead(self, batches: list[dict[str, Tensor]]) -> int:
-        if self.args.device.type == "cpu" or not batches or not is_uint8(batches[0]):
+        if not batches or not is_uint8(batches[0]):
             return 0
-        updates = AUGMENTED_AT_ONCE // sum(batch["pixel_values"].nbytes for batch in batches)
+        updates = AUGMENTED_AT_ONCE // max(sum(batch["pixel_values"].nbytes for batch in batches), 1)
         return max(updates - 1, 0) * len(batches)
 
     def _augment(self, batches: list[dict[str, Tensor]], step: int) -> list[dict[str, Tensor]]:

@@ -138,20 +138,22 @@ def contrast(images: Tensor, factor: Tensor) -> Tensor:
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     """Blend each image (n, C, H, W) with its smoothed version by `factor` (n,): 0 is smooth; border pixels do not change."""
-    pixels = images.short()
+    pixels = images.float()
     rows = pixels[:, :, :-2] + pixels[:, :, 1:-1] + pixels[:, :, 2:]
     weighted = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, :, 1:-1, 1:-1]  # of weight 13
-    pixels[:, :, 1:-1, 1:-1] = (2 * weighted + 13) // 26  # never a tie, so Pillow's float sum rounds to the same
-    return _blend(pixels, images, factor)
+    smooth = pixels.clone()
+    smooth[:, :, 1:-1, 1:-1] = ((2 * weighted + 13) / 26).floor()  # whole numbers, never a tie
+    return _blend(smooth, images, factor)
 
 
 def autocontrast(images: Tensor) -> Tensor:
     """Stretch each channel of each image (n, C, H, W) to the range 0 to 255; a constant channel does not change."""
-    darkest = images.amin((2, 3), keepdim=True).double()
-    span = images.amax((2, 3), keepdim=True).double() - darkest
+    darkest = images.flatten(2).amin(2, keepdim=True).double()
+    span = images.flatten(2).amax(2, keepdim=True).double() - darkest
     scale = torch.full_like(span, 255).div(span.clamp(min=1))  # 255 / span takes a reciprocal: two roundings
-    stretched = (images.double() * scale + -darkest * scale).clamp(0, 255).to(torch.uint8)
-    return torch.where(span > 0, stretched, images)
+    values = torch.arange(256, dtype=torch.float64, device=images.device)
+    table = (values * scale + -darkest * scale).clamp(0, 255)
+    return lookup(images, torch.where(span > 0, table, values).to(torch.uint8))
 
 
 def equalize(images: Tensor) -> Tensor:
@@ -160,8 +162,9 @@ def equalize(images: Tensor) -> Tensor:
     counts = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(2, pixels, torch.ones_like(pixels))
     brightest = counts.gather(2, pixels.amax(2, keepdim=True))
     step = (pixels.shape[2] - brightest) // 255
-    table = (step // 2 + counts.cumsum(2) - counts) // step.clamp(min=1)
-    return torch.where(step.unsqueeze(3) > 0, lookup(images, table.clamp(max=255).to(torch.uint8)), images)
+    table = ((step // 2 + counts.cumsum(2) - counts) // step.clamp(min=1)).clamp(max=255)
+    values = torch.arange(256, device=images.device)
+    return lookup(images, torch.where(step > 0, table, values).to(torch.uint8))
 
 
 def _luma(images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class Normalization(torch.nn.Module):
         self.register_buffer("shift", -mean / std)
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, images.float(), self.scale)
+        return torch.mul(images, self.scale).add_(self.shift)
 
 
 def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:

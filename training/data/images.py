@@ -128,7 +128,7 @@ class DecodedImages(torch.utils.data.Dataset):
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
         rows = torch.as_tensor(indices).to(self.labels.device, non_blocking=True)
-        return {"pixel_values": self.pixel_values[rows], "labels": self.labels[rows]}
+        return {"pixel_values": self.pixel_values.index_select(0, rows), "labels": self.labels[rows]}
 
 
 def whole_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
