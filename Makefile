@@ -22,8 +22,8 @@ style: $(READY)  ## check and format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-readme: $(READY)  ## render the README's table from hub_cards/results
-	$(BIN)/python -m tailmoe.hub_cards.results_table README.md hub_cards/results
+readme: $(READY)  ## render the README's tables from hub_cards/results
+	$(BIN)/python -m tailmoe.hub_cards.readme README.md hub_cards/results
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"tailmoe needs Python 3.11 or later, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'

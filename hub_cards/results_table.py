@@ -1,20 +1,12 @@
-"""Tables of results: of a run or study for the terminal, and of all studies for the README.
+"""Tables of results: of a run or study for the terminal, and of all studies for the README."""
 
-    python -m tailmoe.hub_cards.results_table README.md hub_cards/results
-
-writes the README's table between the lines `<!-- results -->` and `<!-- /results -->`.
-"""
-
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tailmoe.training.errors import BadInputError
 
 NOT_MEASURED = "—"
-START, END = "<!-- results -->", "<!-- /results -->"
 ACCURACIES = {
     "overall": "accuracy",
     "balanced": "balanced_accuracy",
@@ -101,36 +93,6 @@ def readme_table(results_dir: str | Path) -> str:
     return f"{format_table(rows, markdown=True)}\n\n{CAPTION}" if rows else NO_STUDY
 
 
-def update_readme(readme_path: str | Path, results_dir: str | Path) -> None:
-    """Replace what stands between the markers of the README with the table of all studies.
-
-    Raises:
-        BadInputError: If the markers are not there, each once and in order, or see `readme_table`.
-    """
-    path = Path(readme_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInputError(f"`{readme_path}` cannot be read: {error.strerror}.") from None
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end) or text.count(START) + text.count(END) > 2:
-        raise BadInputError(f"`{readme_path}` must have the lines `{START}` and `{END}`, each once, in this order.")
-    path.write_text(f"{before}{START}\n{readme_table(results_dir)}\n{END}{after}", encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Update a README; a wrong argument ends the process with one line."""
-    parser = argparse.ArgumentParser(description="Render the table of all studies into a README.")
-    parser.add_argument("readme", help="Markdown file with the markers")
-    parser.add_argument("results", help="folder of the studies' results, JSON files")
-    given = parser.parse_args(arguments)
-    try:
-        update_readme(given.readme, given.results)
-    except BadInputError as error:
-        parser.error(str(error))
-
-
 def _mean_and_std(value: float | dict | None) -> tuple[float | None, float | None]:
     return (value["mean"], value["std"]) if isinstance(value, dict) else (value, None)
 
@@ -149,7 +111,3 @@ def _study_rows(path: Path) -> list[dict[str, str]]:
         raise BadInputError(f"`{path}` cannot be read as JSON of a study: {error}.") from None
     except KeyError as error:
         raise BadInputError(f"`{path}` is not a study, it lacks {error}: write it with `tailmoe study`.") from None
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

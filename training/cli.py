@@ -7,71 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tailmoe.training import help_texts
 from tailmoe.training.errors import BadInputError, InterruptedTraining, NonFiniteLossError
+from tailmoe.training.memory import keep_freed_memory
 
-DESCRIPTION = """\
-Long-tailed image classification with mixtures of experts.
-
-  tailmoe train quickstart                 train ICL-MoE and plain cross-entropy on images that ship with it
-  tailmoe evaluate runs/quickstart         metrics of a trained model on its test images
-  tailmoe predict runs/quickstart a.png    labels, probabilities and each expert's view
-  tailmoe study quickstart --seeds 0..2    many seeds: mean and standard deviation
-
-`tailmoe COMMAND --help` explains each command.
-"""
-
-TRAIN = """\
-Train a recipe into a run: a folder with weights, configuration, code, card, results and figures.
-
-RECIPE is the name of a recipe that ships with the project ({recipes}) or a YAML file. Any key of it can be
-changed with --set, as section.key=value:
-
-  tailmoe train quickstart --set training.num_train_epochs=4
-  tailmoe train quickstart --set model.num_experts=2 --set objective.contrast_weight=0.5
-  tailmoe train quickstart --set data.name=PATH/TO/IMAGES
-
-The data may be `fashion_mnist_lt` (ships with the project), `cifar10`, `cifar100`, `mnist`, `fashion_mnist` (from
-the folder named by TAILMOE_DATA_DIR, else from the Hub), a folder of images (train/<class>/<image>), Parquet files,
-or the id of any data set on the Hub.
-
-Ctrl-C saves a checkpoint and stops; --resume continues, also after a crash, and ends where it would have ended.
-"""
-
-EVALUATE = """\
-Measure a trained model: accuracy overall and balanced, of many-, medium- and few-shot classes, per expert, and its
-calibration error. Shot groups are those of the images the model was trained on.
-
-  tailmoe evaluate runs/quickstart
-  tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
-"""
-
-PREDICT = """\
-Name what is in images: the most probable labels, and what each expert and the gate made of them.
-
-  tailmoe predict runs/quickstart shoe.png shirt.png
-  tailmoe predict runs/quickstart *.png --json predictions.json
-"""
-
-STUDY = """\
-Train a recipe once per seed and summarise: mean and standard deviation of every metric, of the model and of its
-baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one resumes: repeat the command.
-
-  tailmoe study quickstart --seeds 0..2
-  tailmoe study quickstart --seeds 0,5,7 --json hub_cards/results/quickstart.json
-"""
-
-
-DEMO = """\
-Open a page that classifies an image and shows each expert's view. Ctrl-C ends it.
-
-  tailmoe demo runs/quickstart
-"""
+BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "growth")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; the exit status is 0, 2 for bad input, 1 for failed training, 128 + n for a signal."""
     args = _parser().parse_args(argv)
     _set_up_logging()
+    keep_freed_memory()
     try:
         return args.command(args)
     except BadInputError as error:
@@ -103,17 +50,19 @@ def _fail(error: Exception | str, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("tailmoe", description=DESCRIPTION, formatter_class=_HelpFormatter)
+    parser = argparse.ArgumentParser("tailmoe", description=help_texts.DESCRIPTION, formatter_class=_HelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = _add(commands, "train", _train, "train a recipe", TRAIN.format(recipes=", ".join(_shipped_recipes())))
+    train = _add(
+        commands, "train", _train, "train a recipe", help_texts.TRAIN.format(recipes=", ".join(_shipped_recipes()))
+    )
     train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     _add_recipe_options(train)
     train.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
     train.add_argument("--resume", action="store_true", help="continue the interrupted run in the folder")
     train.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder and start anew")
 
-    evaluate = _add(commands, "evaluate", _evaluate, "measure a trained model", EVALUATE)
+    evaluate = _add(commands, "evaluate", _evaluate, "measure a trained model", help_texts.EVALUATE)
     evaluate.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
     evaluate.add_argument("--data", metavar="NAME|DIR|HUB_ID", help="data set (default: the one of the run)")
     evaluate.add_argument("--split", default="test", choices=("train", "test"), help="default test")
@@ -123,18 +72,28 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(evaluate)
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all metrics, with those of each class")
 
-    predict = _add(commands, "predict", _predict, "name what is in images", PREDICT)
+    predict = _add(commands, "predict", _predict, "name what is in images", help_texts.PREDICT)
     predict.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
     predict.add_argument("--top-k", type=int, default=3, help="labels shown (default 3)")
     _add_backend(predict)
     predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
 
-    demo = _add(commands, "demo", _demo, "the demo page on this machine", DEMO)
+    demo = _add(commands, "demo", _demo, "the demo page on this machine", help_texts.DEMO)
     demo.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
     demo.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
 
-    study = _add(commands, "study", _study, "train many seeds and summarise", STUDY)
+    benchmark = _add(
+        commands, "benchmark", _benchmark, "measure how fast this machine trains and predicts", help_texts.BENCHMARK
+    )
+    benchmark.add_argument(
+        "parts", metavar="PART", nargs="*", help=f"any of {', '.join(BENCHMARK_PARTS)} (default all)"
+    )
+    benchmark.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default cpu")
+    benchmark.add_argument("--repeats", type=int, default=10, help="rounds of each measurement (default 10)")
+    benchmark.add_argument("--json", type=Path, metavar="FILE", help="write all figures, with their spread")
+
+    study = _add(commands, "study", _study, "train many seeds and summarise", help_texts.STUDY)
     study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     _add_recipe_options(study)
     study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
@@ -232,6 +191,18 @@ def _demo(args: argparse.Namespace) -> None:
     from tailmoe.training.demo import run_demo
 
     run_demo(args.model, args.port)
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    for part in args.parts:
+        if part not in BENCHMARK_PARTS:
+            raise BadInputError(f"`{part}` is not a part of the benchmark; give any of {', '.join(BENCHMARK_PARTS)}.")
+    from tailmoe.hub_cards.benchmark_table import benchmark_table
+    from tailmoe.training.benchmark.run import run_benchmark
+
+    record = run_benchmark(args.parts, args.device, args.repeats, args.json)
+    sys.stdout.write(f"\n{benchmark_table(record)}\n")
+    return 0
 
 
 def _study(args: argparse.Namespace) -> int:

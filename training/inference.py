@@ -97,7 +97,8 @@ def _export(model: PreTrainedModel, processor: BaseImageProcessor, path: Path) -
     with torch.no_grad():
         output = model(pixel_values=example)
     names = [name for name in OUTPUTS if output.get(name) is not None]
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of a torchvision that is not needed
+    for library in ("torch.onnx", "onnx_ir", "onnxscript"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # a missing torchvision is not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -123,9 +123,9 @@ def collaboration_loss(expert_logits: Tensor) -> Tensor:
     """
     _check_shape("expert_logits", expert_logits, "B, M, C")
     num_experts = expert_logits.shape[1]
-    log_probs = F.log_softmax(at_least_float32(expert_logits), dim=-1)
+    log_probs = F.log_softmax(at_least_float32(expert_logits), dim=-1).transpose(0, 1).flatten(1)  # (M, B C)
     # mean_cross[m, n] = E_m[log p_n], so that KL(m || n) = mean_cross[m, m] - mean_cross[m, n]
-    mean_cross = torch.einsum("bmc,bnc->mn", log_probs.exp(), log_probs) / len(expert_logits)
+    mean_cross = log_probs.exp() @ log_probs.T / len(expert_logits)
     divergence = mean_cross.diagonal()[:, None] - mean_cross
     return divergence.triu(diagonal=1).sum() * (2 / max(num_experts * (num_experts - 1), 1))
 

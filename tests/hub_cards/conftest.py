@@ -95,3 +95,28 @@ def study(results):
         run["metrics"] = run["metrics"] | {"accuracy": accuracy, "medium_accuracy": None}
         run["baseline"] = baseline | {"seed": run["seed"], "train_seconds": None}
     return summarise(runs) | {"command": "tailmoe study quickstart"}
+
+
+@pytest.fixture
+def benchmark_record():
+    """What `tailmoe benchmark --json` writes: a figure with a reference, and one with a limit."""
+
+    def spread(median, low, high):
+        return {"median": median, "quartiles": [low, high], "repeats": 5}
+
+    crop = {"case": "data", "name": "crop", "unit": "images/s", "rate": spread(12345.6, 12000, 12500)}
+    crop |= {"reference": spread(1000, 900, 1100), "ratio": spread(12.3456, 12, 12.5), "target": 10.0, "details": {}}
+    share = {"case": "train", "name": "convolutions", "unit": "GFLOP/s", "rate": spread(95, 90, 99)}
+    share |= {"reference": None, "ratio": None, "target": None}
+    share |= {"details": {"share_of_limit": 0.95, "target_share": 0.8}}
+    return {
+        "device": "cpu",
+        "limits": {"copy": {"unit": "GB/s", "median": 30.2, "quartiles": [30, 31]}},
+        "figures": [crop, share],
+        "growth": None,
+        "command": "tailmoe benchmark",
+        "commit": "0123456789abcdef",
+        "versions": {"torch": "2.13.0"},
+        "hardware": {"cpu": "Some CPU", "cores": 2, "accelerator": "Some GPU"},
+        "date": "2026-11-23",
+    }

@@ -1,22 +1,17 @@
-"""Tables: of a run, of a study, and the README's."""
+"""Tables: of a run, of a study, of all studies."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tailmoe.hub_cards.results_table import NO_STUDY, format_table, main, readme_table, results_table, update_readme
+from tailmoe.hub_cards.results_table import NO_STUDY, format_table, readme_table, results_table
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.study import summarise
-
-README = "# Title\n\n<!-- results -->\nold\n<!-- /results -->\n\nThe end.\n"
 
 
 @pytest.fixture
 def folder(study, tmp_path):
-    """A README with markers, and a folder of one study."""
-    (tmp_path / "README.md").write_text(README)
+    """A folder with the results of one study."""
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "quickstart.json").write_text(json.dumps(study))
     return tmp_path
@@ -66,35 +61,9 @@ def test_the_width_of_a_baseline_is_its_own(results):
     assert "16-32-64" in lines[3]
 
 
-def test_the_readme_gets_the_table_between_its_markers(folder):
-    update_readme(folder / "README.md", folder / "results")
-    text = (folder / "README.md").read_text()
-    assert text.startswith("# Title\n\n<!-- results -->\n| model ")
-    assert text.endswith("\n<!-- /results -->\n\nThe end.\n")
-    assert "old" not in text
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "± " in line][:2]
-    assert [row[0] for row in rows] == ["cross-entropy", "ICL-MoE"]
-    assert rows[1][1:7] == ["quickstart", "fashion_mnist_lt", "125", "3", "16-32-64", "312,345"]
-    assert rows[1][7] == "72.50 ± 1.80"
-    assert [row[-1] for row in rows] == ["—", "51"]
-    assert rows[1][-3] == "—"
-    update_readme(folder / "README.md", folder / "results")
-    assert (folder / "README.md").read_text() == text
-
-
 def test_a_folder_without_studies_says_so(folder):
     (folder / "results" / "quickstart.json").unlink()
     assert readme_table(folder / "results") == NO_STUDY
-
-
-@pytest.mark.parametrize(
-    "text", ["no markers", README + README, "<!-- /results -->\n<!-- results -->", "<!-- results -->"]
-)
-def test_wrong_markers_leave_the_readme_as_it_is(folder, text):
-    (folder / "README.md").write_text(text)
-    with pytest.raises(BadInputError, match="each once"):
-        update_readme(folder / "README.md", folder / "results")
-    assert (folder / "README.md").read_text() == text
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", "JSON"), ("[]", "JSON"), ('{"name": "x"}', "lacks 'dataset'")])
@@ -104,23 +73,6 @@ def test_a_file_that_is_no_study_is_named(folder, content, message):
         readme_table(folder / "results")
 
 
-def test_a_missing_folder_or_readme_is_named(folder):
+def test_a_missing_folder_is_named(folder):
     with pytest.raises(BadInputError, match="nowhere"):
         readme_table(folder / "nowhere")
-    with pytest.raises(BadInputError, match=r"OTHER\.md"):
-        update_readme(folder / "OTHER.md", folder / "results")
-
-
-def test_the_command_writes_the_table_and_answers_errors_with_status_2(folder, capsys):
-    main([str(folder / "README.md"), str(folder / "results")])
-    assert "| ICL-MoE" in (folder / "README.md").read_text()
-    with pytest.raises(SystemExit) as stopped:
-        main([str(folder / "README.md"), str(folder / "nowhere")])
-    assert stopped.value.code == 2
-    assert "nowhere" in capsys.readouterr().err
-
-
-def test_the_module_runs(folder):
-    command = [sys.executable, "-m", "tailmoe.hub_cards.results_table", "README.md", "results"]
-    assert subprocess.run(command, cwd=folder, check=False).returncode == 0
-    assert "| ICL-MoE" in (folder / "README.md").read_text()

@@ -10,6 +10,8 @@ import torch
 
 MATRIX, COPY = 2048, 2**26  # side of the product; numbers of the copy
 
+PAUSE = 0.05  # seconds, for the threads of the candidate before to stop waiting for work
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -97,6 +99,7 @@ def times_in_turn(
     times = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, function in candidates.items():
+            time.sleep(PAUSE)
             times[name].append(seconds(function, device, calls[name]))
     return times
 

@@ -1,5 +1,6 @@
 """Training steps of ICL-MoE: beside the obvious way, and beside a loop without a Trainer."""
 
+import functools
 import itertools
 import tempfile
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
 from tailmoe.training.arguments import LongTailTrainingArguments
@@ -104,6 +105,7 @@ def trainer_times(
     clock = InTurn(others, device, steps)
     trainer = make_trainer(config, images, device, max_steps=(repeats + 2) * steps)
     trainer.add_callback(clock)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return {name: values[2:] for name, values in clock.times.items()}
 
@@ -251,9 +253,10 @@ def convolution_passes(model: nn.Module, pixel_values: Tensor) -> tuple[list[Cal
         inputs = inputs.clone().requires_grad_(not first)
         wanted = [convolution.weight] if first else [inputs, convolution.weight]
 
-        def both_ways(convolution=convolution, inputs=inputs, wanted=wanted, gradient=torch.ones_like(outputs)):
-            torch.autograd.grad(convolution(inputs), wanted, gradient)
-
-        passes.append(both_ways)
+        passes.append(functools.partial(_both_ways, convolution, inputs, wanted, torch.ones_like(outputs)))
         work += (1 + len(wanted)) * 2 * outputs.numel() * convolution.weight[0].numel() / 1e9
     return passes, work
+
+
+def _both_ways(convolution: nn.Conv2d, inputs: Tensor, wanted: list[Tensor], gradient: Tensor) -> None:
+    torch.autograd.grad(convolution(inputs), wanted, gradient)

@@ -1,0 +1,79 @@
+"""Tables of the benchmark: for the terminal and for the README."""
+
+import json
+from pathlib import Path
+
+from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table
+from tailmoe.training.errors import BadInputError
+
+CAPTION = (
+    "Median rates. Ratio: ours by the obvious way's (images one by one in a DataLoader with a process for each core, NCHW, "
+    "Python loops over experts, samples, classes and pairs; for `trainer`: the same step in a loop without a Trainer), "
+    "measured in turn; median and quartiles over the rounds. Limit: the rate of a large float32 matrix product."
+)
+NO_BENCHMARK = "No benchmark has been measured yet."
+
+
+def benchmark_table(record: dict, markdown: bool = False) -> str:
+    """The figures of a benchmark and the machine they were measured on.
+
+    Args:
+        record: As `tailmoe benchmark --json` writes it.
+        markdown: For the README instead of the terminal.
+    """
+    hardware, versions = record["hardware"], record["versions"]
+    limits = ", ".join(f"{name} {limit['median']:,.0f} {limit['unit']}" for name, limit in record["limits"].items())
+    machine = (
+        hardware["accelerator"] if record["device"] == "cuda" else f"{hardware['cpu']}, {hardware['cores']} cores"
+    )
+    commit, _, changed = str(record["commit"]).partition("-")
+    commit = f"{commit[:12]}{' with changes' if changed else ''}"
+    place = f"{machine}; torch {versions['torch']}; {limits}; {record['date']}, commit {commit}."
+    rows = [_row(figure) for figure in record["figures"]]
+    return f"{format_table(rows, markdown)}\n\n{place}" if rows else place
+
+
+def readme_benchmarks(results_dir: str | Path) -> str:
+    """The Markdown tables of all benchmarks in `benchmarks/` of the results, one JSON file each.
+
+    Raises:
+        BadInputError: If a file is not a benchmark.
+    """
+    tables = []
+    for path in sorted((Path(results_dir) / "benchmarks").glob("*.json")):
+        try:
+            tables.append(benchmark_table(json.loads(path.read_text(encoding="utf-8")), markdown=True))
+        except (OSError, ValueError, TypeError) as error:
+            raise BadInputError(f"`{path}` cannot be read as JSON of a benchmark: {error}.") from None
+        except KeyError as error:
+            raise BadInputError(
+                f"`{path}` is not a benchmark, it lacks {error}: write it with `tailmoe benchmark --json`."
+            ) from None
+    return "\n\n".join([*tables, CAPTION]) if tables else NO_BENCHMARK
+
+
+def _row(figure: dict) -> dict[str, str]:
+    details, ratio, target = figure["details"], figure["ratio"], figure["target"]
+    share, wanted_share = details.get("share_of_limit"), details.get("target_share")
+    wanted = NOT_MEASURED if target is None else f"{target:g}x"
+    return {
+        "part": f"{figure['case']}: {figure['name']}",
+        "unit": figure["unit"],
+        "tailmoe": _rate(figure["rate"]),
+        "obvious way": _rate(figure["reference"]),
+        "ratio": NOT_MEASURED if ratio is None else f"{ratio['median']:.2f} ({_quartiles(ratio)})",
+        "of limit": NOT_MEASURED if share is None else f"{100 * share:.0f} %",
+        "wanted": wanted if wanted_share is None else f"{100 * wanted_share:.0f} %",
+    }
+
+
+def _rate(spread: dict | None) -> str:
+    if spread is None:
+        return NOT_MEASURED
+    rate = spread["median"]
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
+def _quartiles(spread: dict) -> str:
+    low, high = spread["quartiles"]
+    return f"{low:.2f} to {high:.2f}"

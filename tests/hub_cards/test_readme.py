@@ -1,0 +1,78 @@
+"""The README's tables: between their markers, from the files."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tailmoe.hub_cards.readme import main, update_readme
+from tailmoe.training.errors import BadInputError
+
+README = (
+    "# Title\n\n<!-- results -->\nold\n<!-- /results -->\n\n<!-- benchmark -->\nold\n<!-- /benchmark -->\n\nThe end.\n"
+)
+
+
+@pytest.fixture
+def folder(study, benchmark_record, tmp_path):
+    """A README with markers, and a folder of one study and one benchmark."""
+    (tmp_path / "README.md").write_text(README)
+    (tmp_path / "results" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "results" / "quickstart.json").write_text(json.dumps(study))
+    (tmp_path / "results" / "benchmarks" / "cpu.json").write_text(json.dumps(benchmark_record))
+    return tmp_path
+
+
+def test_the_readme_gets_the_table_between_its_markers(folder):
+    update_readme(folder / "README.md", folder / "results")
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# Title\n\n<!-- results -->\n| model ")
+    assert text.endswith("\n<!-- /benchmark -->\n\nThe end.\n")
+    assert "\n<!-- /results -->\n\n<!-- benchmark -->\n| part" in text
+    assert "old" not in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "± " in line][:2]
+    assert [row[0] for row in rows] == ["cross-entropy", "ICL-MoE"]
+    assert rows[1][1:7] == ["quickstart", "fashion_mnist_lt", "125", "3", "16-32-64", "312,345"]
+    assert rows[1][7] == "72.50 ± 1.80"
+    assert [row[-1] for row in rows] == ["—", "51"]
+    assert rows[1][-3] == "—"
+    update_readme(folder / "README.md", folder / "results")
+    assert (folder / "README.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no markers",
+        README + README,
+        "<!-- /results -->\n<!-- results -->",
+        "<!-- results -->",
+        README.split("<!-- bench")[0],
+    ],
+)
+def test_wrong_markers_leave_the_readme_as_it_is(folder, text):
+    (folder / "README.md").write_text(text)
+    with pytest.raises(BadInputError, match="each once"):
+        update_readme(folder / "README.md", folder / "results")
+    assert (folder / "README.md").read_text() == text
+
+
+def test_a_missing_readme_is_named(folder):
+    with pytest.raises(BadInputError, match=r"OTHER\.md"):
+        update_readme(folder / "OTHER.md", folder / "results")
+
+
+def test_the_command_writes_the_table_and_answers_errors_with_status_2(folder, capsys):
+    main([str(folder / "README.md"), str(folder / "results")])
+    assert "| ICL-MoE" in (folder / "README.md").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        main([str(folder / "README.md"), str(folder / "nowhere")])
+    assert stopped.value.code == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_module_runs(folder):
+    command = [sys.executable, "-m", "tailmoe.hub_cards.readme", "README.md", "results"]
+    assert subprocess.run(command, cwd=folder, check=False).returncode == 0
+    assert "| ICL-MoE" in (folder / "README.md").read_text()
