@@ -104,6 +104,7 @@ class StepGraphs:
 
     def _record(self, inputs: dict[str, Tensor], variant: Hashable) -> Recording:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+        # other threads may pin memory meanwhile
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
             loss = self.step(inputs, variant)
         return Recording(inputs, graph, loss)

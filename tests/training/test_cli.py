@@ -200,8 +200,40 @@ def test_evaluate_repeats_the_results_of_the_run(run, tmp_path, capsys):
     assert cli.main(["evaluate", str(run), "--json", str(tmp_path / "metrics.json")]) == 0
     results = json.loads((run / "results.json").read_text())
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics == results["metrics"]
+    assert_same_metrics(metrics, results["metrics"])
     assert "few-shot (< 20)" in capsys.readouterr().out
+
+
+def assert_same_metrics(ours, theirs):
+    """Of a fused model: the same up to rounding."""
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_onnx_runtime_evaluates_and_predicts_the_same(run, image_file, tmp_path, capsys):
+    answers = {}
+    for backend in ("torch", "onnx"):
+        files = [tmp_path / f"{backend}-{command}.json" for command in ("evaluate", "predict")]
+        assert cli.main(["evaluate", str(run), "--backend", backend, "--json", str(files[0])]) == 0
+        assert cli.main(["predict", str(run), str(image_file), "--backend", backend, "--json", str(files[1])]) == 0
+        answers[backend] = [json.loads(file.read_text()) for file in files]
+    assert_same_metrics(answers["onnx"][0], answers["torch"][0])
+    (ours,), (theirs,) = answers["onnx"][1], answers["torch"][1]
+    assert [label["label"] for label in ours["labels"]] == [label["label"] for label in theirs["labels"]]
+    assert len(ours["experts"]) == len(theirs["experts"])
+
+
+def test_many_images_are_predicted_in_batches_as_each_alone(run, tmp_path, fashion, capsys):
+    paths = [tmp_path / f"{index}.png" for index in range(40)]
+    for path, row in zip(paths, fashion["test"].select(range(40)), strict=True):
+        row["image"].save(path)
+    assert cli.main(["predict", str(run), *map(str, paths), "--json", str(tmp_path / "all.json")]) == 0
+    assert cli.main(["predict", str(run), str(paths[37]), "--json", str(tmp_path / "one.json")]) == 0
+    together, (alone,) = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("all", "one"))
+    assert [prediction["path"] for prediction in together] == list(map(str, paths))
+    assert together[37]["labels"][0]["label"] == alone["labels"][0]["label"]
+    assert together[37]["labels"][0]["probability"] == pytest.approx(alone["labels"][0]["probability"], abs=1e-5)
 
 
 def test_evaluate_finds_classes_by_name_in_a_folder_of_images(run, tmp_path, fashion, capsys):
@@ -311,7 +343,7 @@ def test_seeds_that_make_no_sense_are_refused(seeds, capsys):
     assert "seeds must look like 0..4 or 0,3,7" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo"])
+@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark"])
 def test_help_teaches_with_an_example(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*name.split(), "--help"])

@@ -160,15 +160,12 @@ def test_sgd_decays_every_parameter_and_has_the_papers_momentum(make_trainer, ic
     )
 
 
-def test_only_wide_networks_are_laid_out_channels_last(make_trainer, icl):
-    def layouts(trainer):
-        return {w.is_contiguous(memory_format=torch.channels_last) for w in trainer.model.parameters() if w.dim() == 4}
-
+def test_a_wide_network_is_laid_out_channels_last(make_trainer):
     config = ResNetConfig(
         num_channels=1, embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=10
     )
-    assert layouts(make_trainer(ResNetForImageClassification(config))) == {True}
-    assert False in layouts(make_trainer(*icl))  # torch 2.13 corrupts memory in narrow ones
+    model = make_trainer(ResNetForImageClassification(config)).model
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in model.parameters() if w.dim() == 4)
 
 
 def test_another_optimizer_of_transformers_can_be_asked_for(make_trainer, snnl):
