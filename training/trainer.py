@@ -102,7 +102,6 @@ class LongTailTrainer(Trainer):
         args = self.args
         if isinstance(self.train_dataset, EncodedImages):
             args.dataloader_num_workers = args.dataloader_num_workers or available_cores()
-            args.dataloader_persistent_workers = True
             args.dataloader_pin_memory = args.device.type == "cuda"
         elif isinstance(self.train_dataset, DecodedImages) and args.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(args.device)
