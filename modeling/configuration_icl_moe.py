@@ -1,5 +1,6 @@
 """Configuration of ICL-MoE."""
 
+import math
 from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -51,11 +52,17 @@ class ICLMoEConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         reject_misspelt(type(self), kwargs)
         super().__post_init__(**kwargs)
-        check_at_least(1, num_channels=self.num_channels, image_size=self.image_size, num_experts=self.num_experts)
+        check_at_least(
+            1,
+            num_labels=self.num_labels,
+            num_channels=self.num_channels,
+            image_size=self.image_size,
+            num_experts=self.num_experts,
+        )
         check_stages(self.hidden_sizes, self.depths, minimum=2)
         check_class_counts(self.class_counts, self.num_labels)
-        if self.logit_scale <= 0:
-            raise ValueError(f"`logit_scale` must be above 0, got {self.logit_scale}.")
+        if not 0 < self.logit_scale < math.inf:
+            raise ValueError(f"`logit_scale` must be a number above 0, got {self.logit_scale}.")
 
 
 __all__ = ["ICLMoEConfig"]

@@ -42,6 +42,7 @@ class SNNLMoEConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         check_at_least(
             1,
+            num_labels=self.num_labels,
             num_channels=self.num_channels,
             num_experts=self.num_experts,
             expert_hidden_size=self.expert_hidden_size,

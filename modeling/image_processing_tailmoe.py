@@ -1,5 +1,7 @@
 """Image processor of both models."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import ImageInput, PILImageResampling
@@ -32,13 +34,22 @@ class TailMoEImageProcessor(PilBackend):
 
     def __init__(self, **kwargs: Unpack[TailMoEImageProcessorKwargs]):
         super().__init__(**kwargs)
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 (grey) or 3 (colour), got {self.num_channels}.")
-        if self.num_channels == 1:  # the class defaults are written for colour
-            self.image_mean, self.image_std = tuple(self.image_mean)[:1], tuple(self.image_std)[:1]
+        self._check_num_channels(self.num_channels)
+        self.image_mean, self.image_std = self._per_channel(self.image_mean), self._per_channel(self.image_std)
+
+    @staticmethod
+    def _check_num_channels(num_channels: int) -> None:
+        if num_channels not in (1, 3):
+            raise ValueError(f"`num_channels` must be 1 (grey) or 3 (colour), got {num_channels}.")
+
+    def _per_channel(self, values: float | Sequence[float]) -> tuple[float, ...]:
+        """One value for each channel; the class defaults are written for colour."""
+        values = (values,) * self.num_channels if isinstance(values, int | float) else tuple(values)
+        return values[: self.num_channels]
 
     def process_image(self, image: ImageInput, num_channels: int = 3, **kwargs) -> np.ndarray:
         # one image of any mode -> (num_channels, H, W)
+        self._check_num_channels(num_channels)
         colour = super().process_image(image, **{**kwargs, "do_convert_rgb": True})
         if num_channels == 3:
             return colour

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Sequence
 
+# of other libraries, for what transformers calls otherwise
+OTHER_NAMES = {"num_classes": "num_labels", "in_chans": "num_channels", "in_channels": "num_channels"}
+
 
 def check_at_least(minimum: float, **values: float) -> None:
     """Raise `ValueError` for the first named value below `minimum`."""
@@ -42,6 +45,10 @@ def reject_misspelt(config_class: type, extra: Sequence[str]) -> None:
     """
     fields = list(config_class.__dataclass_fields__)
     for name in extra:
-        nearest = difflib.get_close_matches(name, [*fields, "num_labels"], n=1, cutoff=0.8)
+        nearest = (
+            [OTHER_NAMES[name]]
+            if name in OTHER_NAMES
+            else difflib.get_close_matches(name, [*fields, "num_labels"], n=1, cutoff=0.8)
+        )
         if nearest and nearest[0] != name:
             raise ValueError(f"`{config_class.__name__}` has no field `{name}`; did you mean `{nearest[0]}`?")

@@ -4,9 +4,10 @@ The kernels of a small network take microseconds, less than the host needs to la
 speed of the device instead (torch.cuda.CUDAGraph).
 """
 
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,19 @@ def can_record(args: TrainingArguments) -> bool:
     if reasons:
         logger.info("Training without CUDA graphs: %s.", "; ".join(reasons))
     return not reasons
+
+
+@contextlib.contextmanager
+def tensor_learning_rates(param_groups: list[dict], rates: list[Tensor]) -> Iterator[None]:
+    """The learning rates of an optimizer's groups as tensors, which a recorded step reads anew each time it runs."""
+    numbers = [group["lr"] for group in param_groups]
+    for group, rate in zip(param_groups, rates, strict=True):
+        group["lr"] = rate
+    try:
+        yield
+    finally:
+        for group, number in zip(param_groups, numbers, strict=True):
+            group["lr"] = number
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
-import contextlib
 import math
 import os
 from collections import Counter
@@ -25,7 +24,8 @@ from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.metrics import classification_metrics
-from tailmoe.training.step_graphs import StepGraphs, can_record
+from tailmoe.training.schedules import two_stage_cosine
+from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 
 OBJECTIVE_NAME = "objective.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
@@ -45,7 +45,7 @@ class LongTailTrainer(Trainer):
         train_dataset: A `datasets.Dataset`, `DecodedImages` or `EncodedImages`; None to evaluate only.
         eval_dataset: Likewise.
         processing_class: The model's image processor.
-        objective: A module such as `ICLObjective`; the model's own loss if None.
+        objective: A module with the methods of `ICLObjective`; the model's own loss if None.
         **kwargs: Further arguments of `transformers.Trainer`.
 
     Raises:
@@ -118,6 +118,8 @@ class LongTailTrainer(Trainer):
         """As in transformers; `True` resumes from the last checkpoint written to its end, or starts without one."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        self._term_sums.clear()
+        self._term_counts.clear()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         return super().train(resume_from_checkpoint, **kwargs)
 
@@ -141,7 +143,7 @@ class LongTailTrainer(Trainer):
         with self.compute_loss_context_manager():
             loss, _ = self._training_loss(self.model_wrapped, self._prepare_inputs(inputs), progress, active)
         loss.backward()
-        with _learning_rates(self.optimizer.param_groups, rates):
+        with tensor_learning_rates(self.optimizer.param_groups, rates):
             self.optimizer.optimizer.step()
         self.model_wrapped.zero_grad()
         return loss.detach()
@@ -274,17 +276,12 @@ class LongTailTrainer(Trainer):
                 "`lr_scheduler_type` must be cosine with an objective that has a last stage, "
                 f"got {self.args.lr_scheduler_type.value}."
             )
-        warmup = self.args.get_warmup_steps(num_training_steps) / num_training_steps
-        restart = self.args.last_stage_learning_rate / self.args.learning_rate
-
-        def factor(step: int) -> float:
-            progress = step / num_training_steps  # the very number that `compute_loss` compares
-            if progress >= last_from:
-                return restart * _cosine((progress - last_from) / (1 - last_from))
-            if progress < warmup:
-                return progress / warmup
-            return _cosine((progress - warmup) / (last_from - warmup))
-
+        factor = two_stage_cosine(
+            num_training_steps,
+            self.args.get_warmup_steps(num_training_steps),
+            last_from,
+            self.args.last_stage_learning_rate / self.args.learning_rate,
+        )
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
@@ -318,20 +315,3 @@ class LongTailTrainer(Trainer):
         counts = self.class_counts or getattr(self.model.config, "class_counts", None)
         metrics = classification_metrics(logits, prediction.label_ids, counts)
         return {name: value for name, value in metrics.items() if isinstance(value, float)}
-
-
-def _cosine(share: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * share))
-
-
-@contextlib.contextmanager
-def _learning_rates(param_groups: list[dict], rates: list[Tensor]) -> Iterator[None]:
-    """The groups' learning rates as tensors, which a recorded step reads each time it runs."""
-    numbers = [group["lr"] for group in param_groups]
-    for group, rate in zip(param_groups, rates, strict=True):
-        group["lr"] = rate
-    try:
-        yield
-    finally:
-        for group, number in zip(param_groups, numbers, strict=True):
-            group["lr"] = number

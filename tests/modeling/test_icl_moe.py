@@ -98,3 +98,10 @@ def test_known_class_counts_make_the_balanced_heads_loss_a_balanced_softmax(make
 def test_outputs_come_as_a_tuple_when_asked(make_icl, images):
     logits, expert_logits, *_ = make_icl()(images, return_dict=False)
     assert (logits.shape, expert_logits.shape) == ((4, 3), (4, 2, 3))
+
+
+def test_counts_above_the_range_of_half_precision_leave_the_loss_finite():
+    config = ICLMoEConfig(hidden_sizes=[4, 8], depths=[1, 1], num_labels=2, class_counts=[100_000, 5])
+    model = ICLMoEForImageClassification(config).half()
+    loss = model(torch.randn(2, 3, 8, 8, dtype=torch.half), labels=torch.tensor([0, 1])).loss
+    assert torch.isfinite(loss)

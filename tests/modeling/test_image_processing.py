@@ -65,3 +65,14 @@ def test_an_image_processor_survives_saving(photo, tmp_path):
 def test_another_number_of_channels_is_refused():
     with pytest.raises(ValueError, match=r"`num_channels` must be 1 \(grey\) or 3 \(colour\), got 4"):
         TailMoEImageProcessor(num_channels=4)
+    with pytest.raises(ValueError, match=r"`num_channels` must be 1 \(grey\) or 3 \(colour\), got 7"):
+        TailMoEImageProcessor()(Image.new("L", (8, 8)), num_channels=7)
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_one_mean_and_deviation_stand_for_all_channels(photo, num_channels):
+    one = TailMoEImageProcessor(num_channels=num_channels, image_mean=0.3, image_std=0.4)
+    each = TailMoEImageProcessor(
+        num_channels=num_channels, image_mean=[0.3] * num_channels, image_std=[0.4] * num_channels
+    )
+    assert np.array_equal(pixels(one, photo), pixels(each, photo))
