@@ -1,9 +1,11 @@
 """Runs of minutes on real images, on request: `pytest -m slow tests/training/test_studies.py`."""
 
+import json
 import os
 
 import pytest
 
+from tailmoe.training import cli
 from tailmoe.training.recipe import load_recipe
 from tailmoe.training.run import train_recipe
 from tailmoe.training.study import run_study
@@ -19,6 +21,14 @@ def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path
     ours, baseline = study["metrics"], study["baseline"]["metrics"]
     for metric, points in (("balanced_accuracy", 0.04), ("medium_accuracy", 0.12), ("few_accuracy", 0.12)):
         assert ours[metric]["mean"] >= baseline[metric]["mean"] + points, metric
+
+
+def test_every_part_of_the_benchmark_runs_and_its_growth_is_drawn(tmp_path):
+    path = tmp_path / "benchmark.json"
+    assert cli.main(["benchmark", "--repeats", "2", "--json", str(path)]) == 0
+    record = json.loads(path.read_text())
+    assert {figure["case"] for figure in record["figures"]} | {"growth"} == set(cli.BENCHMARK_PARTS)
+    assert path.with_suffix(".png").is_file()
 
 
 # 200 epochs' learning rate, batch and augmentation leave five epochs at the prior: short runs take smaller steps
