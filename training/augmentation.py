@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmoe.training.autoaugment import apply_sub_policies, draw_sub_policies
+from tailmoe.training.autoaugment import apply_sub_policies, choose, draw_sub_policies
 from tailmoe.training.errors import BadInputError
 
 
@@ -35,13 +35,7 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
 
 def horizontal_flip(images: Tensor, flip: Tensor) -> Tensor:
     """Mirror the images (B, C, H, W), uint8, where `flip` (B,), bool, is true."""
-    return _choose(flip[:, None, None, None], images.flip(3), images)
-
-
-def _choose(condition: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
-    """`torch.where` of bytes, ten times as fast on a CPU: by masks of all bits or none."""
-    mask = condition.to(torch.uint8) * 255
-    return (chosen & mask) | (otherwise & ~mask)
+    return choose(flip[:, None, None, None], images.flip(3), images)
 
 
 def cutout(images: Tensor, center_y: Tensor, center_x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
@@ -58,7 +52,7 @@ def cutout(images: Tensor, center_y: Tensor, center_x: Tensor, size: int, fill: 
     inside_y = _in_span(height, center_y, size)[:, None, :, None]
     inside_x = _in_span(width, center_x, size)[:, None, None, :]
     color = images.new_zeros(1) if fill is None else fill.to(images, non_blocking=True)
-    return _choose(inside_y & inside_x, color[:, None, None], images)
+    return choose(inside_y & inside_x, color[:, None, None], images)
 
 
 def _in_span(length: int, center: Tensor, size: int) -> Tensor:

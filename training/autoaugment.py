@@ -85,7 +85,8 @@ def apply_operations(images: Tensor, operation: Tensor, level: Tensor, negative:
         images: (B, C, H, W), uint8, C = 1 or 3, any device.
         operation, level (0 to 9), negative (0 or 1): (B,), int64, on the CPU, so that grouping does not wait for the device.
     """
-    result = images.clone()
+    untouched = (operation < 0).nonzero().squeeze(1)
+    order, parts = [untouched], [images.index_select(0, untouched.to(images.device, non_blocking=True))]
     for names, function, parameter in PASSES:
         first = OPERATIONS.index(names[0])
         members = ((operation >= first) & (operation < first + len(names))).nonzero().squeeze(1)
@@ -96,9 +97,16 @@ def apply_operations(images: Tensor, operation: Tensor, level: Tensor, negative:
             table = _parameter_table(names, parameter, *images.shape[2:])
             choice = (operation[members] - first, level[members], negative[members])
             arguments.append(table[choice].to(images.device, non_blocking=True))
-        index = members.to(images.device, non_blocking=True)
-        result.index_copy_(0, index, function(images.index_select(0, index), *arguments))
-    return result
+        order.append(members)
+        parts.append(function(images.index_select(0, members.to(images.device, non_blocking=True)), *arguments))
+    place = torch.cat(order).argsort().to(images.device, non_blocking=True)
+    return torch.cat(parts).index_select(0, place)
+
+
+def choose(condition: Tensor, chosen: Tensor, otherwise: Tensor) -> Tensor:
+    """`torch.where` of bytes, ten times as fast on a CPU: by masks of all bits or none."""
+    mask = condition.to(torch.uint8) * 255
+    return (chosen & mask) | (otherwise & ~mask)
 
 
 def affine(images: Tensor, matrix: Tensor) -> Tensor:
@@ -113,7 +121,7 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
     outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
     source = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().flatten(1).unsqueeze(1)
     sampled = images.flatten(2).gather(2, source.expand(-1, images.shape[1], -1)).view(images.shape)
-    return sampled.masked_fill(outside.unsqueeze(1), FILL)
+    return choose(outside.unsqueeze(1), images.new_full((), FILL), sampled)
 
 
 def lookup(images: Tensor, table: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ def data_figures(device: str, repeats: int) -> list[Figure]:
                 for value in batch.values():
                     value.to(device)
 
-        times = times_in_turn({"ours": epoch_of_whole_batches, "reference": epoch_one_by_one}, device, repeats)
+        times = times_in_turn(
+            {"ours": epoch_of_whole_batches, "reference": epoch_one_by_one}, device, repeats, least=0.3
+        )
         figures.append(
             compare(
                 "data", name, "images/s", len(decoded), times, target=10.0, batch_size=BATCH, workers=available_cores()
