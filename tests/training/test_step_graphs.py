@@ -5,8 +5,10 @@ from collections import Counter
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tailmoe.training import step_graphs, trainer
+from tailmoe.training.objectives import ICLObjective, SNNLObjective
 from tailmoe.training.step_graphs import EAGER_STEPS, Recording, StepGraphs, can_record
 
 
@@ -41,6 +43,69 @@ class HostGraphs(StepGraphs):
     def _record(self, inputs, variant):
         loss = torch.zeros(())
         return Recording(inputs, Rerun(self.step, inputs, variant, loss), loss)
+
+
+class NeverWaits(TorchDispatchMode):
+    """Refuses what cannot be recorded: values that the host reads, shapes that depend on values, constants from the host."""
+
+    READ = ("_local_scalar_dense", "is_nonzero", "equal")
+    SHAPED = ("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount")
+    COPIED = ("lift_fresh", "lift_fresh_copy")
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.overloadpacket.__name__
+        assert name not in (*self.READ, *self.SHAPED, *self.COPIED), f"{name} cannot be recorded"
+        masks = args[1] if name in ("index", "index_put_") else []
+        assert all(mask is None or mask.dtype != torch.bool for mask in masks), (
+            f"{name} with a mask cannot be recorded"
+        )
+        return operation(*args, **(kwargs or {}))
+
+
+class WatchedGraphs(HostGraphs):
+    """Step graphs on a CPU whose every step is one that could be recorded."""
+
+    def _run_eagerly(self, inputs, variant):
+        with NeverWaits():
+            return super()._run_eagerly(inputs, variant)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: x[x > 0],
+        lambda x: x.unique(),
+        lambda x: torch.tensor([1.0]),
+        lambda x: bool(x[0]),
+        lambda x: x.nonzero(),
+    ],
+)
+def test_the_watch_sees_what_waits(wait):
+    with pytest.raises(AssertionError, match="cannot be recorded"), NeverWaits():
+        wait(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"competition": "sample", "contrast_anchor": "class_mean"}, {"balanced_heads": "last"}]
+)
+def test_no_step_of_icl_waits_for_the_device(make_trainer, icl, monkeypatch, options):
+    monkeypatch.setattr(trainer, "StepGraphs", WatchedGraphs)
+    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    model, _ = icl
+    objective = ICLObjective(model.config, **options)
+    run = trained(make_trainer, (model, objective), num_train_epochs=8, mixup_alpha=0.2)
+    assert {terms for terms, _ in run._graphs.eager_runs} >= {objective.active_terms(p) for p in (0.0, 0.3, 0.7, 0.95)}
+
+
+@pytest.mark.parametrize("mode", ["annealed", "fixed", "learned"])
+@pytest.mark.parametrize("at_once", [2**22, 100])
+def test_no_step_of_snnl_waits_for_the_device(make_trainer, snnl, monkeypatch, mode, at_once):
+    monkeypatch.setattr(trainer, "StepGraphs", WatchedGraphs)
+    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr("tailmoe.training.losses.SIMILARITIES_AT_ONCE", at_once)
+    objective = SNNLObjective(snnl[0].config, temperature_mode=mode)
+    trained(make_trainer, (snnl[0], objective), num_train_epochs=1)
 
 
 @pytest.fixture
