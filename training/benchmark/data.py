@@ -9,7 +9,7 @@ from transformers import BaseImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
-from tailmoe.training.benchmark.measure import Figure, compare, large_copy, times_in_turn
+from tailmoe.training.benchmark.measure import Figure, Spread, compare, large_copy, times_in_turn
 from tailmoe.training.benchmark.reference import ImagesOneByOne
 from tailmoe.training.benchmark.setting import BATCH, SIZE, BenchmarkImages, benchmark_images
 from tailmoe.training.data.encoded_images import available_cores
