@@ -118,8 +118,9 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
     m = matrix[:, :, None, None].unbind(1)
     column = (m[0] * x + m[1] * y + m[2]) >> 16  # (n, H, W)
     row = (m[3] * x + m[4] * y + m[5]) >> 16
-    outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
-    source = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().flatten(1).unsqueeze(1)
+    inner_column, inner_row = column.clamp(0, width - 1), row.clamp(0, height - 1)
+    outside = (column != inner_column) | (row != inner_row)
+    source = (inner_row * width + inner_column).long().flatten(1).unsqueeze(1)
     sampled = images.flatten(2).gather(2, source.expand(-1, images.shape[1], -1)).view(images.shape)
     return choose(outside.unsqueeze(1), images.new_full((), FILL), sampled)
 
@@ -186,7 +187,8 @@ def _luma(images: Tensor) -> Tensor:
 def _blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """degenerate + factor (images - degenerate) in float32, clipped and truncated."""
     degenerate = degenerate.float()
-    return (degenerate + factor.view(-1, 1, 1, 1) * (images.float() - degenerate)).clamp(0, 255).to(torch.uint8)
+    difference = images - degenerate
+    return difference.mul_(factor.view(-1, 1, 1, 1)).add_(degenerate).clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)
