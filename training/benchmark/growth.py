@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from tailmoe.training.benchmark.losses import snnl_memory
 from tailmoe.training.benchmark.measure import Spread, times_in_turn
@@ -38,24 +40,32 @@ def _point(device: str, axis: str, value: int) -> dict:
 
 
 def draw_growth(measured: dict, path: Path) -> None:
-    """Five panels, both axes logarithmic: a straight line of slope 1 is growth in proportion."""
+    """Five panels, both axes logarithmic; the dotted lines grow in proportion."""
     figure = Drawing(figsize=(11, 6), layout="constrained")
-    panels = figure.subplots(2, 3).flatten()
-    for axes, (axis, points) in zip(panels, measured["steps"].items(), strict=False):
+    panels = figure.subplot_mosaic("AABBCC;DDDEEE")
+    for name, (axis, points) in zip("ABCD", measured["steps"].items(), strict=True):
         values = [point[axis] for point in points]
-        for name, colour, label in (
-            ("ours", MODEL_COLOUR, "tailmoe"),
-            ("reference", BASELINE_COLOUR, "the obvious way"),
-        ):
-            axes.plot(values, [1000 * point[name] for point in points], "o-", color=colour, label=label)
-        axes.set(xscale="log", yscale="log", xlabel=axis, ylabel="ms a training step")
-        axes.set_xticks(values, [str(value) for value in values], minor=False)
-        axes.set_xticks([], minor=True)
-    panels[0].legend()
+        curves = {
+            label: [1000 * point[key] for point in points]
+            for key, label in (("ours", "tailmoe"), ("reference", "the obvious way"))
+        }
+        _panel(panels[name], axis, values, "ms a training step", curves)
     memory = measured["snnl_memory"]
-    panels[4].plot(memory["batch_sizes"], memory["megabytes"], "o-", color=MODEL_COLOUR)
-    panels[4].set(xscale="log", yscale="log", xlabel="batch size", ylabel="MB added by the SNNL", ylim=(1, None))
-    panels[4].set_xticks(memory["batch_sizes"], [str(size) for size in memory["batch_sizes"]], minor=False)
-    panels[4].set_xticks([], minor=True)
-    panels[5].axis("off")
+    curves = {"tailmoe": memory["megabytes"]}
+    _panel(panels["E"], "batch size", memory["batch_sizes"], "MB added by the SNNL", curves)
+    panels["A"].legend()
     figure.savefig(path, dpi=DPI)
+
+
+def _panel(axes: Axes, xlabel: str, values: list[int], ylabel: str, curves: dict[str, list[float]]) -> None:
+    for (label, curve), colour in zip(curves.items(), (MODEL_COLOUR, BASELINE_COLOUR), strict=False):
+        axes.plot(values, curve, "o-", color=colour, label=label)
+    every = [value for curve in curves.values() for value in curve]
+    start = next(iter(curves.values()))[0]
+    axes.plot(values, [start * value / values[0] for value in values], ":", color="grey", label="in proportion")
+    axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(min(every) / 2, max(every) * 2))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(values, [str(value) for value in values])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
