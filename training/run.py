@@ -126,7 +126,7 @@ def _load_images(recipe: Recipe) -> Images:
         "label_names": label_names,
         "num_train": len(train),
         "num_test": len(test),
-        "num_skipped": train.skipped + test.skipped,
+        "num_skipped": None if None in (train.skipped, test.skipped) else train.skipped + test.skipped,
     }
     return Images(train, test, processor, description)
 

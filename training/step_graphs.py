@@ -75,7 +75,7 @@ class StepGraphs:
 
     Args:
         step: Forward, backward and update for inputs that are tensors on the device, and a variant; returns the loss.
-            It must leave no gradient behind.
+            It must clear gradients that it finds, as a recording that failed may leave them.
         device: The CUDA device.
     """
 
@@ -120,5 +120,5 @@ class StepGraphs:
         graph = torch.cuda.CUDAGraph()
         # other threads may pin memory meanwhile
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
-            loss = self.step(inputs, variant)
+            loss = self.step(dict(inputs), variant)
         return Recording(inputs, graph, loss)

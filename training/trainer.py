@@ -140,13 +140,19 @@ class LongTailTrainer(Trainer):
         """Everything from the pixels to the update, for inputs on the device: what a CUDA graph records."""
         rates = [inputs.pop(f"learning_rate_{i}") for i in range(len(self.optimizer.param_groups))]
         progress = inputs.pop("progress")
+        self._clear_gradients()
         with self.compute_loss_context_manager():
             loss, _ = self._training_loss(self.model_wrapped, self._prepare_inputs(inputs), progress, active)
         loss.backward()
         with tensor_learning_rates(self.optimizer.param_groups, rates):
             self.optimizer.optimizer.step()
-        self.model_wrapped.zero_grad()
+        self._clear_gradients()  # the Trainer's own update then finds none and changes nothing
         return loss.detach()
+
+    def _clear_gradients(self) -> None:
+        self.model_wrapped.zero_grad()
+        if self.objective is not None:
+            self.objective.zero_grad()
 
     def compute_loss(
         self,

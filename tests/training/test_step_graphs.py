@@ -1,5 +1,6 @@
 """Recorded steps without a GPU: a stand-in runs a recording again instead of launching it."""
 
+import contextlib
 import logging
 from collections import Counter
 
@@ -162,6 +163,75 @@ def test_a_recording_reads_tensors_and_numbers_anew_each_time():
     assert len(graphs.recordings) == 1
     graphs({"x": torch.ones(3), "rate": 0.5}, "sum")
     assert len(graphs.recordings) == 1, "another shape is another variant, not recorded at first"
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """As much of `torch.cuda` as recording needs; a graph that is replayed counts it."""
+
+    class Stream:
+        def __init__(self, device=None):
+            self.waits = 0
+
+        def wait_stream(self, other):
+            self.waits += 1
+
+    class Graph:
+        replays = 0
+
+        def replay(self):
+            Graph.replays += 1
+
+    @contextlib.contextmanager
+    def recording(graph, pool, stream, capture_error_mode):
+        assert isinstance(graph, Graph)
+        yield
+
+    current = Stream()
+    for name, value in {
+        "Stream": Stream,
+        "CUDAGraph": Graph,
+        "graph": recording,
+        "graph_pool_handle": lambda: (0, 1),
+        "current_stream": lambda device: current,
+        "stream": lambda stream: contextlib.nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    return Graph
+
+
+def test_a_recording_keeps_all_its_inputs_whatever_the_step_takes_out_of_them(cuda):
+    ran = []
+
+    def step(inputs, variant):
+        ran.append(variant)
+        return inputs.pop("x").sum() * inputs.pop("rate")
+
+    graphs = StepGraphs(step, torch.device("cpu"))
+    for run in range(6):
+        graphs({"x": torch.full((2,), float(run)), "rate": run / 10}, "sum")
+    assert len(ran) == EAGER_STEPS + 1, "three eager steps and the recording"
+    assert cuda.replays == 3
+    (recording,) = graphs.recordings.values()
+    assert recording.inputs["x"].tolist() == [5.0, 5.0]
+    assert recording.inputs["rate"].item() == pytest.approx(0.5)
+
+
+def test_a_recording_that_fails_leaves_no_gradient_for_the_next_step(make_trainer, icl, monkeypatch):
+    class FailsLate(HostGraphs):
+        def _record(self, inputs, variant):
+            run = self.step.__self__
+            for parameter in run.model.parameters():
+                parameter.grad = torch.full_like(parameter, 1e6)
+            raise RuntimeError("out of memory")
+
+    plain = trained(make_trainer, icl, num_train_epochs=2)
+    monkeypatch.setattr(trainer, "StepGraphs", FailsLate)
+    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    failed = trained(make_trainer, icl, num_train_epochs=2)
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(failed.model.state_dict()[name], value), name
 
 
 def test_what_cannot_be_recorded_runs_eagerly_and_one_line_tells(caplog):

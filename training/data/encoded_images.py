@@ -46,7 +46,7 @@ class EncodedImages(torch.utils.data.Dataset):
         BadInputError: If a column is missing, or the split is empty.
     """
 
-    skipped = 0  # not known before all are read
+    skipped = None  # images left out: not known
 
     def __init__(self, dataset: datasets.Dataset, image_processor: BaseImageProcessor):
         self.labels = torch.from_numpy(label_array(dataset))
