@@ -1,13 +1,18 @@
 """The model card of a run, rendered from its results alone."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
+from tailmoe.hub_cards import markdown
 from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent, table_rows
+from tailmoe.training.errors import BadInputError
 from tailmoe.training.metrics import shot_groups
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,7 +55,12 @@ def render_model_card(results: dict, repo_id: str | None = None, figures: Sequen
         lstrip_blocks=True,
         autoescape=False,  # Markdown, not HTML
     )
-    environment.filters |= {"percent": percent, "thousands": lambda number: f"{int(number):,}"}
+    environment.filters |= {
+        "percent": percent,
+        "thousands": lambda number: f"{int(number):,}",
+        "plain": markdown.plain,
+        "code": markdown.code,
+    }
     dataset, metrics = results["dataset"], results["metrics"]
     scored = [c for c, value in enumerate(metrics["per_class_accuracy"]) if value is not None]
     content = environment.get_template("model_card.md").render(
@@ -66,12 +76,42 @@ def render_model_card(results: dict, repo_id: str | None = None, figures: Sequen
         class_table=_class_table(dataset, metrics),
         hardest=min(scored, key=lambda c: metrics["per_class_accuracy"][c]),
         figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
-        recipe=yaml.dump(
-            results["recipe"], Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110
-        ).strip(),
+        recipe=markdown.code_block(_recipe_yaml(results["recipe"]), "yaml"),
         hub_dataset=HUB_DATASETS.get(dataset["name"]),
     )
     return ModelCard(content)
+
+
+def write_card(run: str | Path, repo_id: str | None = None) -> Path:
+    """Render the card of a run's folder anew, from its `results.json` and `figures/*.png`; return its path.
+
+    Raises:
+        BadInputError: If the folder holds no finished run, or `repo_id` is no name of a repository.
+    """
+    folder = Path(run)
+    if repo_id is not None:
+        try:
+            validate_repo_id(repo_id)
+        except HFValidationError as error:
+            raise BadInputError(f"`--repo-id {repo_id}` is no name of a repository on the Hub: {error}") from None
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        figures = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
+        card = render_model_card(results, repo_id, figures)
+    except OSError as error:
+        raise BadInputError(f"`{run}` holds no finished run: results.json: {error.strerror}.") from None
+    except (ValueError, TypeError) as error:
+        raise BadInputError(f"`{folder / 'results.json'}` cannot be read as the results of a run: {error}.") from None
+    except (KeyError, jinja2.UndefinedError) as error:
+        raise BadInputError(
+            f"`{folder / 'results.json'}` lacks what the card shows: {error}. `tailmoe train` writes all of it."
+        ) from None
+    card.save(folder / "README.md")
+    return folder / "README.md"
+
+
+def _recipe_yaml(recipe: dict) -> str:
+    return yaml.dump(recipe, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110).strip()
 
 
 def kind_of_model(results: dict) -> str:
@@ -90,11 +130,11 @@ def kind_of_model(results: dict) -> str:
 
 
 def _title(results: dict, repo_id: str | None) -> str:
-    return results["name"] if repo_id is None else repo_id.rpartition("/")[2]
+    return markdown.one_line(results["name"]) if repo_id is None else repo_id.rpartition("/")[2]
 
 
 def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
-    name, kind = results["dataset"]["name"], kind_of_model(results)
+    name, kind = markdown.one_line(results["dataset"]["name"]), kind_of_model(results)
     tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results["model_type"]]
     hub_dataset = HUB_DATASETS.get(name)
     return ModelCardData(
@@ -127,6 +167,7 @@ def _result_rows(results: dict) -> list[dict[str, str]]:
     rows = []
     for run, row in zip(runs, table_rows(results), strict=True):
         experts = run["metrics"].get("expert_accuracy") or []
+        row["model"] = markdown.plain(row["model"])
         row["each expert"] = " / ".join(map(percent, experts)) if len(experts) > 1 else NOT_MEASURED
         row["ECE"] = percent(run["metrics"]["ece"])
         row["seed"] = str(run["seed"])
@@ -137,7 +178,10 @@ def _result_rows(results: dict) -> list[dict[str, str]]:
 def _expert_rows(results: dict) -> list[dict[str, str]]:
     runs = [run for run in (results["baseline"], results) if run is not None and EXPERT_METRICS[0] in run["metrics"]]
     return [
-        {"model": run["title"], **{name.replace("_", " "): f"{run['metrics'][name]:.3f}" for name in EXPERT_METRICS}}
+        {
+            "model": markdown.plain(run["title"]),
+            **{name.replace("_", " "): f"{run['metrics'][name]:.3f}" for name in EXPERT_METRICS},
+        }
         for run in runs
     ]
 
@@ -159,6 +203,9 @@ def _class_table(dataset: dict, metrics: dict) -> str | None:
         return None
     rows = zip(dataset["label_names"], counts, metrics["per_class_accuracy"], strict=True)
     return format_table(
-        [{"class": name, "training images": f"{n:,}", "accuracy": percent(accuracy)} for name, n, accuracy in rows],
+        [
+            {"class": markdown.plain(name), "training images": f"{n:,}", "accuracy": percent(accuracy)}
+            for name, n, accuracy in rows
+        ],
         markdown=True,
     )

@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_backend(predict)
     predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
 
+    card = _add(commands, "card", _card, "render the card of a run anew", help_texts.CARD)
+    card.add_argument("run", metavar="RUN", help="folder of a finished run")
+    card.add_argument("--repo-id", metavar="OWNER/NAME", help="the repository that the card's example loads from")
+
     demo = _add(commands, "demo", _demo, "the demo page on this machine", help_texts.DEMO)
     demo.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
     demo.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
@@ -184,6 +188,13 @@ def _predict(args: argparse.Namespace) -> int:
     for prediction in predictions:
         sys.stdout.write("\n".join(prediction_lines(prediction)) + "\n")
     _write_json(args.json, predictions)
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.model_card import write_card
+
+    sys.stdout.write(f"{write_card(args.run, args.repo_id)}\n")
     return 0
 
 

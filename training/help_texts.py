@@ -73,3 +73,10 @@ Open a page that classifies an image and shows each expert's view. Ctrl-C ends i
 
   tailmoe demo runs/quickstart
 """
+
+CARD = """\
+Render the card of a finished run, README.md, anew from its results and figures. Nothing else in the folder changes.
+
+  tailmoe card runs/quickstart
+  tailmoe card runs/quickstart --repo-id me/icl-moe-fashion-mnist-lt
+"""

@@ -231,7 +231,7 @@ def _write_run(output_dir: Path, model: PreTrainedModel, processor: TailMoEImage
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     figures = write_figures(results, output_dir / "figures")
-    names = [path.relative_to(output_dir).as_posix() for path in figures]
+    names = [path.relative_to(output_dir).as_posix() for path in sorted(figures)]
     render_model_card(results, figures=names).save(output_dir / "README.md")
     # last and at once, so that a folder with results is a finished run
     part = output_dir / f"{RESULTS_NAME}.part"

@@ -1,6 +1,7 @@
 """Cards: valid for the Hub, complete, and with no number that is not in the results."""
 
 import copy
+import json
 import re
 
 import jinja2
@@ -8,8 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
-from tailmoe.hub_cards.model_card import HUB_DATASETS, render_model_card
+from tailmoe.hub_cards.model_card import HUB_DATASETS, render_model_card, write_card
 from tailmoe.training.data.sources import KNOWN
+from tailmoe.training.errors import BadInputError
 
 FEW = "few-shot ones"
 
@@ -196,3 +198,49 @@ def test_known_data_sets_are_those_that_can_be_loaded():
 def test_lines_have_no_gaps_of_more_than_one_blank(results, snnl_results):
     for content in (results, snnl_results, results["baseline"]):
         assert "\n\n\n" not in render_model_card(content, figures=["figures/a.png"]).text
+
+
+# written anew
+
+
+@pytest.fixture
+def run_folder(results, tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "confusion.png").touch()
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    return tmp_path
+
+
+def test_the_card_of_a_folder_is_that_of_its_results_and_figures(run_folder, results):
+    path = write_card(run_folder)
+    assert path == run_folder / "README.md"
+    assert path.read_text() == str(render_model_card(results, figures=["figures/confusion.png"]))
+    write_card(run_folder, "someone/model")
+    assert 'model="someone/model"' in path.read_text()
+    assert sorted(each.name for each in run_folder.iterdir()) == ["README.md", "figures", "results.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no finished run"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ("{}", "lacks what the card"),
+    ],
+)
+def test_a_folder_without_results_is_named_and_keeps_its_card(run_folder, content, message):
+    (run_folder / "README.md").write_text("old")
+    if content is None:
+        (run_folder / "results.json").unlink()
+    else:
+        (run_folder / "results.json").write_text(content)
+    with pytest.raises(BadInputError, match=message):
+        write_card(run_folder)
+    assert (run_folder / "README.md").read_text() == "old"
+
+
+@pytest.mark.parametrize("repo_id", ["a b/c", "owner/model/extra", "-x/y", "owner/na..me", "<b>"])
+def test_a_wrong_repository_is_named(run_folder, repo_id):
+    with pytest.raises(BadInputError, match="is no name of a repository"):
+        write_card(run_folder, repo_id)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,12 +344,21 @@ def test_seeds_that_make_no_sense_are_refused(seeds, capsys):
     assert "seeds must look like 0..4 or 0,3,7" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark"])
+@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark", "card"])
 def test_help_teaches_with_an_example(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*name.split(), "--help"])
     assert stop.value.code == 0
     assert f"  tailmoe {name or 'train'} " in capsys.readouterr().out
+
+
+def test_a_card_written_anew_is_the_card_of_the_run(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "README.md").unlink()
+    assert cli.main(["card", str(copy)]) == 0
+    assert (copy / "README.md").read_text() == (run / "README.md").read_text()
+    assert "results.json" in fails(capsys, "card", tmp_path)
 
 
 def test_help_does_not_wait_for_torch():
