@@ -93,7 +93,7 @@ def write_card(run: str | Path, repo_id: str | None = None) -> Path:
         try:
             validate_repo_id(repo_id)
         except HFValidationError as error:
-            raise BadInputError(f"`--repo-id {repo_id}` is no name of a repository on the Hub: {error}") from None
+            raise BadInputError(f"`{repo_id}` is no name of a repository on the Hub: {error}") from None
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         figures = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]

@@ -83,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     card.add_argument("run", metavar="RUN", help="folder of a finished run")
     card.add_argument("--repo-id", metavar="OWNER/NAME", help="the repository that the card's example loads from")
 
+    push = _add(commands, "push", _push, "push a run to the Hub", help_texts.PUSH)
+    push.add_argument("run", metavar="RUN", help="folder of a finished run")
+    push.add_argument("repo", metavar="REPO", help="OWNER/NAME; created if it does not exist")
+    push.add_argument("--private", action="store_true", help="make a repository that is created private")
+    push.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if missing (default main)")
+    push.add_argument("--create-pr", action="store_true", help="open a pull request instead of a commit")
+
     demo = _add(commands, "demo", _demo, "the demo page on this machine", help_texts.DEMO)
     demo.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
     demo.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
@@ -195,6 +202,14 @@ def _card(args: argparse.Namespace) -> int:
     from tailmoe.hub_cards.model_card import write_card
 
     sys.stdout.write(f"{write_card(args.run, args.repo_id)}\n")
+    return 0
+
+
+def _push(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.push import push_run
+
+    pushed = push_run(args.run, args.repo, args.private, args.revision, args.create_pr)
+    sys.stdout.write(f"{'Pushed' if pushed.changed else 'Nothing has changed'}: {pushed.url}\n")
     return 0
 
 

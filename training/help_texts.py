@@ -80,3 +80,16 @@ Render the card of a finished run, README.md, anew from its results and figures.
   tailmoe card runs/quickstart
   tailmoe card runs/quickstart --repo-id me/icl-moe-fashion-mnist-lt
 """
+
+PUSH = """\
+Push a finished run to the Hub: weights, configuration, image processor, modeling code, card, results and figures, as one
+commit. Before anything is sent, the files are listed and the model is loaded in a clean process, where it must answer as it
+does here. The repository then equals the run; pushing again changes nothing. The run itself is never changed; its baseline
+is a run of its own, in RUN/baseline.
+
+  tailmoe push runs/quickstart me/icl-moe-fashion-mnist-lt
+  tailmoe push runs/quickstart/baseline me/cross-entropy-fashion-mnist-lt --private
+  tailmoe push runs/quickstart me/icl-moe-fashion-mnist-lt --create-pr
+
+A token that can write comes from `hf auth login` or HF_TOKEN.
+"""

@@ -75,13 +75,20 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
         _make_trainer(part, folder, seed, images)
     if overwrite:
         shutil.rmtree(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    if not (output_dir / RECIPE_NAME).exists():
-        (output_dir / RECIPE_NAME).write_text(yaml.safe_dump(written, sort_keys=False))
+    for part, folder in parts:
+        _write_recipe(folder, part, seed)
     results = None
     for part, folder in reversed(parts):
         results = _train_one(part, folder, seed, images, baseline=results)
     return results
+
+
+def _write_recipe(output_dir: Path, recipe: Recipe, seed: int) -> None:
+    """What a run in the folder is resumed with; a baseline is a run of its own."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if not (output_dir / RECIPE_NAME).exists():
+        written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
+        (output_dir / RECIPE_NAME).write_text(yaml.safe_dump(written, sort_keys=False))
 
 
 def _check_folder(output_dir: Path, written: dict, resume: bool, overwrite: bool) -> None:

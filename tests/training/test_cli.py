@@ -352,6 +352,14 @@ def test_help_teaches_with_an_example(name, capsys):
     assert f"  tailmoe {name or 'train'} " in capsys.readouterr().out
 
 
+def test_a_baseline_is_a_run_of_its_own(run):
+    from tailmoe.hub_cards.push import files_to_push
+
+    for folder in (run, run / "baseline"):
+        assert {"model.safetensors", "recipe.yaml", "README.md"} <= set(files_to_push(folder))
+    assert "baseline/recipe.yaml" not in files_to_push(run)
+
+
 def test_a_card_written_anew_is_the_card_of_the_run(run, tmp_path, capsys):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)

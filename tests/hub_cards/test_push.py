@@ -1,0 +1,306 @@
+"""Pushes of runs, with the real client against the Hub on this machine: complete, once, or not at all."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
+from loopback_hub.faults import Fault
+from transformers import AutoModelForImageClassification
+
+import tailmoe.modeling
+from tailmoe.hub_cards import push
+from tailmoe.hub_cards.push import files_to_push, push_run
+from tailmoe.training import cli
+from tailmoe.training.errors import BadInputError
+
+API = HfApi()
+REPO = "zoo/tiny-icl-moe"
+ELSEWHERE = """
+import json, sys, torch
+from transformers import AutoModelForImageClassification, pipeline
+model = AutoModelForImageClassification.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
+images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+answer = pipeline("image-classification", model=sys.argv[1], trust_remote_code=True)(sys.argv[2])
+assert "tailmoe" not in sys.modules
+print(json.dumps([model(images).logits.tolist(), answer[0]["label"]]))
+"""
+
+
+@pytest.fixture
+def run(results, tmp_path):
+    """A finished run of a tiny model, with a baseline."""
+    torch.manual_seed(0)
+    config = tailmoe.modeling.ICLMoEConfig(
+        num_channels=1, image_size=8, hidden_sizes=[4, 8], depths=[1, 1], num_experts=2, num_labels=3
+    )
+    folder = tmp_path / "run"
+    tailmoe.modeling.ICLMoEForImageClassification(config).save_pretrained(folder)
+    size = {"height": 8, "width": 8}
+    tailmoe.modeling.TailMoEImageProcessor(num_channels=1, size=size).save_pretrained(folder)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "confusion.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "recipe.yaml").write_text("name: quickstart\n")
+    (folder / "README.md").write_text("the card in the folder\n")
+    (folder / "baseline").mkdir()
+    (folder / "baseline" / "results.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No waiting between attempts, and the model is not loaded again and again."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(push, "_check_loads", lambda folder, run: None)
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def published(revision="main", cache=None):
+    """Files of the repository as a reader gets them."""
+    folder = Path(snapshot_download(REPO, revision=revision, cache_dir=cache))
+    return {name: content for name, content in contents(folder).items() if name != ".gitattributes"}
+
+
+def commits():
+    return [commit.title for commit in API.list_repo_commits(REPO)]
+
+
+def fails(match, *arguments, **options):
+    with pytest.raises(BadInputError, match=match) as error:
+        push_run(*arguments, **options)
+    assert "\n" not in str(error.value)
+
+
+# complete
+
+
+def test_a_pushed_run_loads_elsewhere_with_the_same_logits(hub, run, tmp_path):
+    before = contents(run)
+    pushed = push_run(run, REPO, private=True)
+    assert pushed.changed
+    assert len(commits()) == 2
+    assert API.repo_info(REPO).private
+    there = published()
+    assert set(there) == set(files_to_push(run))
+    assert {name: there[name] for name in there if name != "README.md"} == {
+        name: before[name] for name in there if name != "README.md"
+    }
+    assert f'model="{REPO}"' in there["README.md"].decode()
+    assert contents(run) == before, "the run was changed"
+    (tmp_path / "image.png").write_bytes(_png())
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", ELSEWHERE, REPO, str(tmp_path / "image.png")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    logits, label = json.loads(done.stdout.splitlines()[-1])
+    model = AutoModelForImageClassification.from_pretrained(run).eval()
+    images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(torch.tensor(logits), model(images).logits, rtol=0, atol=1e-6)
+    assert label in model.config.label2id
+
+
+def _png():
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), 90).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_pushing_again_changes_nothing_and_a_changed_run_is_one_more_commit(hub, run, quick, tmp_path):
+    first = push_run(run, REPO)
+    again = push_run(run, REPO)
+    assert (again.changed, again.oid, len(commits())) == (False, first.oid, 2)
+    (run / "figures" / "confusion.png").rename(run / "figures" / "accuracy_per_class.png")
+    second = push_run(run, REPO)
+    assert (second.changed, len(commits())) == (True, 3)
+    assert "figures/accuracy_per_class.png" in published()
+    assert "figures/confusion.png" not in published(), "a file that the run no longer has stayed"
+    assert "figures/confusion.png" in published(first.oid), "an earlier revision can be pulled"
+
+
+def test_a_branch_and_a_pull_request_leave_main_alone(hub, run, quick):
+    API.create_repo(REPO)
+    head = API.repo_info(REPO).sha
+    push_run(run, REPO, revision="next")
+    pull_request = push_run(run, REPO, create_pr=True)
+    assert pull_request.url.endswith("/discussions/1")
+    assert not push_run(run, REPO, create_pr=True).changed
+    assert API.repo_info(REPO).sha == head
+    for revision in ("next", "refs/pr/1"):
+        assert set(published(revision)) == set(files_to_push(run))
+
+
+def test_the_command_shows_what_it_pushes_and_says_where(hub, run, quick, capsys, caplog):
+    with caplog.at_level("INFO"):
+        assert cli.main(["push", str(run), REPO]) == 0
+    assert "Pushed: http" in capsys.readouterr().out
+    assert "model.safetensors" in caplog.text
+    assert f"in {len(files_to_push(run))} files" in caplog.text
+    assert cli.main(["push", str(run), REPO]) == 0
+    assert "Nothing has changed" in capsys.readouterr().out
+    assert cli.main(["push", str(run / "figures"), REPO]) == 2
+
+
+# refused before anything is sent
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "weights.pkl", "pytorch_model.bin", "notes.txt", "figures/a.svg", ".env"]
+)
+def test_a_file_that_no_run_writes_is_refused(hub, run, name):
+    (run / name).write_bytes(b"x")
+    fails(rf"`{name}` of .* is not a file that a run writes", run, REPO)
+    assert not hub.app.requests
+
+
+@pytest.mark.parametrize("name", push.NEEDED)
+def test_a_run_that_is_not_complete_is_refused(hub, run, name):
+    (run / name).unlink()
+    fails(f"{name} is missing", run, REPO)
+    assert not hub.app.requests
+
+
+def test_a_link_out_of_the_folder_is_refused(hub, run, tmp_path):
+    (tmp_path / "secret.py").write_text("secret")
+    (run / "secret.py").symlink_to(tmp_path / "secret.py")
+    fails("`secret.py` of .* is a link to .*, out of the folder", run, REPO)
+    assert not hub.app.requests
+
+
+def test_weights_that_do_not_load_are_refused(hub, run):
+    (run / "model.safetensors").write_bytes(b"no tensors")
+    fails("The weights of .* do not load", run, REPO)
+    assert not hub.app.requests
+
+
+def test_code_that_answers_differently_in_a_clean_process_is_refused(hub, run):
+    path = run / "modeling_icl_moe.py"
+    path.write_text(
+        path.read_text().replace("logits=expert_logits.mean(dim=1)", "logits=2 * expert_logits.mean(dim=1)")
+    )
+    fails("answers differently in a clean process", run, REPO)
+    path.write_text("import nothing_that_exists\n")
+    fails("does not load in a clean process", run, REPO)
+    assert not hub.app.requests
+
+
+@pytest.mark.parametrize("repo", ["a b/c", "datasets/zoo/x", "zoo/", "zoo/x--y"])
+def test_a_wrong_name_is_refused(hub, run, quick, repo):
+    fails("is no name of a repository", run, repo)
+    assert not hub.app.requests
+
+
+def test_a_missing_wrong_or_reading_token_is_told(hub, run, quick, monkeypatch):
+    for token, message in (("hf_read", "can only read"), ("hf_wrong", "Invalid")):
+        monkeypatch.setenv("HF_TOKEN", token)
+        fails(message, run, REPO)
+    monkeypatch.delenv("HF_TOKEN")
+    fails("There is no token of the Hub", run, REPO)
+    monkeypatch.setenv("HF_TOKEN", "hf_write")
+    fails("rights", run, "somebody/else")
+    assert not API.repo_exists(REPO)
+
+
+def test_no_network_is_told(hub, run, quick, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(push, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
+    fails("the Hub does not answer", run, REPO)
+
+
+# faults
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["whoami", "validate-yaml", "repos/create", "/revision/", "/tree/", "/preupload/", "objects/batch", "/commit/"],
+)
+@pytest.mark.parametrize("action", ["status", "reset", "lose_answer"])
+def test_a_fault_of_any_call_is_passed_and_nothing_is_doubled(hub, run, quick, inject, path, action):
+    inject(action, path)
+    assert push_run(run, REPO).changed
+    assert set(published()) == set(files_to_push(run))
+    assert len(commits()) == 2
+
+
+def test_a_hub_that_stays_busy_is_told_and_the_repository_stays_as_it_was(hub, run, quick, inject):
+    push_run(run, REPO)
+    before = published()
+    (run / "figures" / "confusion.png").write_bytes(b"\x89PNG new")
+    inject("status", "/commit/", times=99)
+    fails("Nothing was pushed to .*503", run, REPO)
+    assert published() == before
+    assert len(commits()) == 2
+
+
+def test_a_second_writer_in_between_is_not_overwritten(hub, run, quick, monkeypatch):
+    push_run(run, REPO)
+    (run / "figures" / "confusion.png").write_bytes(b"\x89PNG new")
+    create_commit = HfApi.create_commit
+
+    def second_writer_first(api, *args, **kwargs):
+        create_commit(api, REPO, [CommitOperationAdd("theirs.txt", b"theirs")], commit_message="theirs")
+        return create_commit(api, *args, **kwargs)
+
+    monkeypatch.setattr(HfApi, "create_commit", second_writer_first)
+    fails("Somebody else changed", run, REPO)
+    assert commits()[0] == "theirs"
+
+
+def test_a_lost_answer_of_a_pull_request_is_recognised(hub, run, quick, inject):
+    API.create_repo(REPO)
+    inject("lose_answer", "/commit/")
+    assert push_run(run, REPO, create_pr=True).url.endswith("/discussions/1")
+    refs = API.list_repo_refs(REPO, include_pull_requests=True)
+    assert len(refs.pull_requests) == 1
+
+
+@pytest.mark.parametrize("pushes", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_every_state_of_many_pushes_under_random_faults_is_a_complete_version(hub, run, quick, tmp_path, pushes):
+    chance = random.Random(0)
+    paths = [
+        "whoami",
+        "validate-yaml",
+        "create",
+        "/revision/",
+        "/tree/",
+        "/preupload/",
+        "batch",
+        "/_storage/",
+        "/commit/",
+    ]
+    versions = []
+    for number in range(pushes):
+        for name in ("figures/confusion.png", "recipe.yaml"):
+            (run / name).write_bytes(b"\x89PNG\0" + str(number).encode())
+        for _ in range(chance.randrange(3)):
+            action = chance.choice(["status", "reset", "lose_answer"])
+            hub.app.faults.append(Fault(action, chance.choice(paths), times=chance.choice([1, 1, 1, 9])))
+        with contextlib.suppress(BadInputError):
+            push_run(run, REPO)
+            versions.append(number)
+        hub.app.faults.clear()
+    states = [commit.commit_id for commit in API.list_repo_commits(REPO)][:-1]
+    seen = []
+    for state in states:
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        files = published(state, tmp_path / "cache")
+        assert set(files) == set(files_to_push(run))
+        assert files["figures/confusion.png"] == files["recipe.yaml"], "a reader saw half of a push"
+        seen.append(int(files["recipe.yaml"][5:]))
+    assert seen == sorted(set(seen), reverse=True), "a version was doubled"
+    assert set(versions) <= set(seen), "a version was lost"
+    assert len(versions) > pushes / 2
