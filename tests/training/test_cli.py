@@ -83,9 +83,9 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
         "image_processing_tailmoe.py",
     }
     weights = {"model.safetensors", "config.json", "preprocessor_config.json"}
-    report = {"README.md", "results.json", "figures/accuracy_per_class.png", "figures/confusion.png"}
+    report = {"README.md", "results.json", "recipe.yaml", "figures/accuracy_per_class.png", "figures/confusion.png"}
     parts = code | weights | report
-    assert names == parts | {"recipe.yaml"} | {f"baseline/{name}" for name in parts}
+    assert names == parts | {f"baseline/{name}" for name in parts}
 
 
 def test_results_hold_what_is_needed_to_repeat_and_to_judge_them(run):
@@ -344,7 +344,7 @@ def test_seeds_that_make_no_sense_are_refused(seeds, capsys):
     assert "seeds must look like 0..4 or 0,3,7" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark", "card"])
+@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark", "card", "push"])
 def test_help_teaches_with_an_example(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*name.split(), "--help"])

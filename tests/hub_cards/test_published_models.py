@@ -1,0 +1,62 @@
+"""The models in `hub_cards/models`: complete repositories whose cards say what their results say."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+import tailmoe.modeling  # noqa: F401 (registers our models)
+from tailmoe.hub_cards.model_card import render_model_card
+from tailmoe.hub_cards.push import files_to_push
+from tailmoe.training.evaluation import evaluate_model
+
+MODELS = Path(__file__).parents[2] / "hub_cards" / "models"
+FOLDERS = sorted(path for path in MODELS.iterdir() if path.is_dir())
+LARGEST_WEIGHTS = 6_000_000
+
+
+@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
+def folder(request):
+    return request.param
+
+
+def test_the_first_models_are_there():
+    names = {path.name for path in FOLDERS}
+    assert {"icl-moe-fashion-mnist-lt", "cross-entropy-fashion-mnist-lt", "snnl-moe-fashion-mnist-lt"} <= names
+
+
+def test_a_folder_is_a_complete_repository_of_files_that_a_run_writes(folder):
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(files_to_push(folder)) == files
+    assert (folder / "model.safetensors").stat().st_size <= LARGEST_WEIGHTS
+
+
+def test_the_card_is_that_of_the_results_and_the_hub_finds_it_valid(folder, hub):
+    results = json.loads((folder / "results.json").read_text())
+    figures = sorted(path.relative_to(folder).as_posix() for path in folder.glob("figures/*.png"))
+    assert (folder / "README.md").read_text() == str(render_model_card(results, figures=figures))
+    ModelCard.load(folder / "README.md").validate(repo_type="model")
+
+
+def test_the_results_were_measured_at_a_commit_without_changes_and_tell_no_path(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seed"] == 0
+    assert results["commit"]
+    assert "dirty" not in results["commit"]
+    assert "/" not in results["command"]
+
+
+def test_the_weights_are_those_of_the_results(folder):
+    results = json.loads((folder / "results.json").read_text())
+    model, processor = (
+        loader.from_pretrained(folder) for loader in (AutoModelForImageClassification, AutoImageProcessor)
+    )
+    assert model.num_parameters() == results["num_parameters"]
+    assert list(model.config.id2label.values()) == results["dataset"]["label_names"]
+    assert processor.num_channels == model.config.num_channels
+    metrics = evaluate_model(str(folder), {"name": "fashion_mnist_lt"})
+    assert metrics["accuracy"] == pytest.approx(results["metrics"]["accuracy"], abs=2e-3)
+    torch.testing.assert_close(metrics["ece"], results["metrics"]["ece"], rtol=0, atol=2e-3)
