@@ -20,6 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import get_token
+from huggingface_hub.utils.sha import git_hash
 from safetensors import SafetensorError
 
 from tailmoe.hub_cards.model_card import write_card
@@ -29,9 +30,8 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "results.json", "recipe.yaml")
 LISTED = re.compile(r"[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
-LEFT_HERE = re.compile(
-    r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*"
-)  # a run of its own; caches; unfinished training
+# a run of its own; caches; unfinished training
+LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
 KEPT_THERE = (".gitattributes",)
 WAITS = (1, 2, 4, 8)  # seconds before each further attempt
 TRANSIENT = (408, 429, 500, 502, 503, 504)
@@ -160,7 +160,7 @@ class _Push:
     """One push of a staged folder; each attempt first looks at what the repository holds."""
 
     def __init__(self, folder: Path, names: list[str], repo_id: str, revision: str | None, create_pr: bool):
-        self.folder, self.names, self.repo_id = folder, names, repo_id
+        self.repo_id = repo_id
         self.revision, self.create_pr = revision or "main", create_pr
         self.api = HfApi()
         self.contents = {name: (folder / name).read_bytes() for name in names}
@@ -173,7 +173,7 @@ class _Push:
             token = self._attempt(self.api.whoami)["auth"].get("accessToken") or {}
             if token.get("role") == "read":
                 raise BadInputError("The token of the Hub can only read: make one that can write and `hf auth login`.")
-            card = ModelCard.load(self.folder / "README.md")
+            card = ModelCard(self.contents["README.md"].decode())
             self._attempt(lambda: card.validate(repo_type="model"))
             self._attempt(lambda: self.api.create_repo(self.repo_id, private=private, exist_ok=True))
             if self.revision != "main":
@@ -244,7 +244,7 @@ class _Push:
         """Whether these files of a tree, by their hashes, are those to be pushed."""
         there = {name: oid for name, oid in there.items() if name not in KEPT_THERE}
         return there.keys() == self.contents.keys() and all(
-            there[name] in (_git_oid(content), hashlib.sha256(content).hexdigest())
+            there[name] in (git_hash(content), hashlib.sha256(content).hexdigest())
             for name, content in self.contents.items()
         )
 
@@ -255,10 +255,6 @@ class _Push:
                 url = f"{self.api.endpoint}/{self.repo_id}/discussions/{ref.name}"
                 return Pushed(url, ref.target_commit, changed=self.sent)
         return None
-
-
-def _git_oid(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _asked_to_wait(error: HfHubHTTPError) -> int:

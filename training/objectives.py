@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput, SNNLMoEImageClassifierOutput
+from tailmoe.modeling.validation import check_at_least
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
     at_least_float32,
@@ -41,12 +42,6 @@ def _check_share(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
-
-
-def _check_not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if value < 0:
-            raise ValueError(f"`{name}` must be at least 0, got {value}.")
 
 
 def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -112,7 +107,8 @@ class ICLObjective(nn.Module):
         _check_choice("balanced_heads", balanced_heads, ("along", "last"))
         _check_choice("competition", competition, ("batch", "sample"))
         _check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
-        _check_not_negative(
+        check_at_least(
+            0,
             competition_weight=competition_weight,
             collaboration_weight=collaboration_weight,
             diversity_weight=diversity_weight,
@@ -271,7 +267,7 @@ class SNNLObjective(nn.Module):
         _check_model_type(self, config, "snnl_moe")
         _check_choice("distance", distance, ("cosine", "euclidean"))
         _check_choice("temperature_mode", temperature_mode, ("annealed", "fixed", "learned"))
-        _check_not_negative(snnl_weight=snnl_weight, annealing_epochs=annealing_epochs)
+        check_at_least(0, snnl_weight=snnl_weight, annealing_epochs=annealing_epochs)
         if temperature <= 0:
             raise ValueError(f"`temperature` must be above 0, got {temperature}.")
         self.snnl_weight, self.distance, self.temperature_mode = snnl_weight, distance, temperature_mode

@@ -1,8 +1,6 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
-import math
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 import datasets
@@ -20,12 +18,13 @@ from tailmoe.training.checkpoints import last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
-from tailmoe.training.errors import BadInputError, NonFiniteLossError
+from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.metrics import classification_metrics
 from tailmoe.training.schedules import two_stage_cosine
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
+from tailmoe.training.term_sums import TermSums
 
 OBJECTIVE_NAME = "objective.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
@@ -94,8 +93,7 @@ class LongTailTrainer(Trainer):
         )
         self._batches = AugmentedBatches(args, augmentation, Normalization(processing_class).to(args.device))
         self._graphs: StepGraphs | None = None
-        self._term_sums: dict[str, Tensor] = {}  # on the device, since the last log
-        self._term_counts: Counter[str] = Counter()
+        self._term_sums = TermSums()
 
     def _place_images(self) -> None:
         """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
@@ -118,8 +116,7 @@ class LongTailTrainer(Trainer):
         """As in transformers; `True` resumes from the last checkpoint written to its end, or starts without one."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
-        self._term_sums.clear()
-        self._term_counts.clear()
+        self._term_sums = TermSums()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         return super().train(resume_from_checkpoint, **kwargs)
 
@@ -130,8 +127,7 @@ class LongTailTrainer(Trainer):
         if self._graphs is None:
             return super().training_step(model, inputs, num_items_in_batch)
         rates = {f"learning_rate_{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
-        active = self._active_terms()
-        self._set_mode(model)
+        active = self._begin_step(model)
         loss = self._graphs({**inputs, **rates, "progress": self.progress}, active)
         self._count_terms(active)
         return loss
@@ -164,20 +160,16 @@ class LongTailTrainer(Trainer):
         """The sum of the objective's terms in training; the model's own loss in evaluation."""
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        active = self._active_terms()
-        self._set_mode(model)
+        active = self._begin_step(model)
         loss, outputs = self._training_loss(model, inputs, self.progress, active)
         self._count_terms(active)
         return (loss, outputs) if return_outputs else loss
 
-    def _active_terms(self) -> tuple[str, ...]:
+    def _begin_step(self, model: nn.Module) -> tuple[str, ...]:
+        """The terms that act; frozen features of a last stage keep the statistics of batch normalisation, too."""
+        if model.training != (self.objective is None or self.progress < self.objective.last_stage_from()):
+            model.train(not model.training)
         return ("model_loss",) if self.objective is None else self.objective.active_terms(self.progress)
-
-    def _set_mode(self, model: nn.Module) -> None:
-        """Frozen features of a last stage: the statistics of batch normalisation stay as they are, too."""
-        training = self.objective is None or self.progress < self.objective.last_stage_from()
-        if model.training != training:
-            model.train(training)
 
     def _training_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], progress: float | Tensor, active: tuple[str, ...]
@@ -191,10 +183,7 @@ class LongTailTrainer(Trainer):
             terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
         if self.objective is not None:
             self.objective.observe(outputs, labels)
-        for name, term in terms.items():
-            if name not in self._term_sums:
-                self._term_sums[name] = torch.zeros((), device=term.device)
-            self._term_sums[name].add_(term.detach())
+        self._term_sums.add(terms)
         return sum(terms.values()), outputs
 
     def _terms(
@@ -216,19 +205,9 @@ class LongTailTrainer(Trainer):
         return outputs, self.objective(outputs, labels, progress, active)
 
     def _count_terms(self, active: tuple[str, ...]) -> None:
-        self._term_counts.update(active)
+        self._term_sums.count(active)
         if self.args.device.type == "cpu" or self.state.global_step % STEPS_UNREAD == 0:
-            self._check_finite()
-
-    def _check_finite(self) -> None:
-        """A term that was once not finite has a sum that is not, either."""
-        sums = {name: self._term_sums[name].item() for name in self._term_counts}
-        bad = [f"`{name}` is {total}" for name, total in sums.items() if not math.isfinite(total)]
-        if bad:
-            raise NonFiniteLossError(
-                f"Loss term {', '.join(bad)}, found at step {self.state.global_step + 1}; no checkpoint was written "
-                "since. Resume from the last one with a lower `learning_rate`, or with `max_grad_norm` above 0."
-            )
+            self._term_sums.check_finite(self.state.global_step + 1)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
@@ -303,17 +282,14 @@ class LongTailTrainer(Trainer):
             self.objective.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, OBJECTIVE_NAME)))
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        self._check_finite()
+        self._term_sums.check_finite(self.state.global_step + 1)
         super()._save_checkpoint(model, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of each loss term since the last log of the training loss."""
         if "loss" in logs:
-            self._check_finite()
-            for name, batches in self._term_counts.items():
-                logs[name] = self._term_sums[name].item() / batches
-                self._term_sums[name].zero_()
-            self._term_counts.clear()
+            self._term_sums.check_finite(self.state.global_step + 1)
+            logs |= self._term_sums.take_means()
         super().log(logs, start_time)
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
