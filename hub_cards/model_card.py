@@ -7,23 +7,20 @@ from pathlib import Path
 import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from tailmoe.hub_cards import markdown
+from tailmoe.hub_cards.repository import check_repo_id
 from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent, table_rows
+from tailmoe.hub_cards.template import render
+from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.metrics import shot_groups
 
-TEMPLATES = Path(__file__).parent / "templates"
+# of the models that are ours: their classes, and the objectives that train them
 MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
-HUB_DATASETS = {
-    "cifar10": "uoft-cs/cifar10",
-    "cifar100": "uoft-cs/cifar100",
-    "fashion_mnist": "zalando-datasets/fashion_mnist",
-    "fashion_mnist_lt": "zalando-datasets/fashion_mnist",
-    "mnist": "ylecun/mnist",
-}
+OBJECTIVE_CLASSES = {"icl_moe": "ICLObjective", "snnl_moe": "SNNLObjective"}
+PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
+LICENSE = "apache-2.0"  # of what recipes train
 EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
 LISTED_CLASSES = 100  # a table of more is no reading
 
@@ -48,36 +45,27 @@ def render_model_card(results: dict, repo_id: str | None = None, figures: Sequen
     Raises:
         jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown, not HTML
-    )
-    environment.filters |= {
-        "percent": percent,
-        "thousands": lambda number: f"{int(number):,}",
-        "plain": markdown.plain,
-        "code": markdown.code,
-    }
-    dataset, metrics = results["dataset"], results["metrics"]
-    scored = [c for c, value in enumerate(metrics["per_class_accuracy"]) if value is not None]
-    content = environment.get_template("model_card.md").render(
+    dataset, metrics, kind = results["dataset"], results["metrics"], kind_of_model(results)
+    per_class = {} if metrics is None else dict(enumerate(metrics["per_class_accuracy"]))
+    scored = {c: accuracy for c, accuracy in per_class.items() if accuracy is not None}
+    expert_rows = _expert_rows(results)
+    content = render(
+        "model_card.md",
         card_data=_card_data(results, repo_id).to_yaml(),
         title=_title(results, repo_id),
         repo_id=repo_id,
         results=results,
-        kind=kind_of_model(results),
-        model_class=MODEL_CLASSES[results["model_type"]],
-        results_table=format_table(_result_rows(results), markdown=True),
-        expert_table=format_table(_expert_rows(results), markdown=True) if EXPERT_METRICS[0] in metrics else None,
+        kind=kind,
+        model_class=MODEL_CLASSES.get(results["model_type"]),
+        objective_class=OBJECTIVE_CLASSES[results["model_type"]] if kind in ("icl", "snnl", "mixture") else None,
+        results_table=None if metrics is None else format_table(_result_rows(results), markdown=True),
+        expert_table=format_table(expert_rows, markdown=True) if expert_rows else None,
         group_table=format_table(_group_rows(dataset["class_counts"]), markdown=True),
-        class_table=_class_table(dataset, metrics),
-        hardest=min(scored, key=lambda c: metrics["per_class_accuracy"][c]),
+        class_table=_class_table(dataset, per_class),
+        hardest=min(scored, key=scored.get, default=None),
         figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
         recipe=markdown.code_block(_recipe_yaml(results["recipe"]), "yaml"),
-        hub_dataset=HUB_DATASETS.get(dataset["name"]),
+        hub_dataset=hub_id(dataset["name"]),
     )
     return ModelCard(content)
 
@@ -90,10 +78,7 @@ def write_card(run: str | Path, repo_id: str | None = None) -> Path:
     """
     folder = Path(run)
     if repo_id is not None:
-        try:
-            validate_repo_id(repo_id)
-        except HFValidationError as error:
-            raise BadInputError(f"`{repo_id}` is no name of a repository on the Hub: {error}") from None
+        check_repo_id(repo_id)
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         figures = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
@@ -119,8 +104,10 @@ def kind_of_model(results: dict) -> str:
 
     Returns:
         `"icl"`, `"snnl"`; `"mixture"`, SNNL-MoE's network without its loss; `"cross_entropy"`, one plain network;
-        `"icl_network"`, ICL-MoE's network with the model's own loss.
+        `"icl_network"`, ICL-MoE's network with the model's own loss; `"other"`, none of our models.
     """
+    if results["model_type"] not in MODEL_CLASSES:
+        return "other"
     config, objective = results["config"], results["recipe"]["objective"]
     if results["model_type"] == "snnl_moe":
         return "mixture" if objective is None or objective.get("snnl_weight") == 0 else "snnl"
@@ -134,29 +121,34 @@ def _title(results: dict, repo_id: str | None) -> str:
 
 
 def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
-    name, kind = markdown.one_line(results["dataset"]["name"]), kind_of_model(results)
+    name, kind, metrics = markdown.one_line(results["dataset"]["name"]), kind_of_model(results), results["metrics"]
     tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results["model_type"]]
-    hub_dataset = HUB_DATASETS.get(name)
+    if kind != "other":
+        tags.append("baseline" if kind == "cross_entropy" else "mixture-of-experts")
+    on_hub = hub_id(name)
     return ModelCardData(
-        license="apache-2.0",
+        license=results.get("license", LICENSE),
+        base_model=results.get("base_model"),
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=[*tags, "baseline" if kind == "cross_entropy" else "mixture-of-experts"],
-        datasets=None if hub_dataset is None else [hub_dataset],
+        tags=list(dict.fromkeys([*tags, *PAPER_TAGS.get(results["model_type"], []), *results.get("tags", [])])),
+        datasets=None if on_hub is None else [on_hub],
         metrics=["accuracy"],
         model_name=_title(results, repo_id),
-        eval_results=[
+        eval_results=None
+        if metrics is None
+        else [
             EvalResult(
                 task_type="image-classification",
                 task_name="Image classification",
-                dataset_type=hub_dataset or name,
+                dataset_type=on_hub or name,
                 dataset_name=f"{name}, imbalance factor {results['dataset']['imbalance_factor']:.4g}",
-                dataset_split="test",
+                dataset_split="validation" if results["description"] is None else "test",
                 metric_type=metric,
                 metric_name=metric.replace("_", " "),
                 metric_value=value,
             )
-            for metric, value in results["metrics"].items()
+            for metric, value in metrics.items()
             if isinstance(value, float)
         ],
     )
@@ -176,7 +168,7 @@ def _result_rows(results: dict) -> list[dict[str, str]]:
 
 
 def _expert_rows(results: dict) -> list[dict[str, str]]:
-    runs = [run for run in (results["baseline"], results) if run is not None and EXPERT_METRICS[0] in run["metrics"]]
+    runs = [run for run in (results["baseline"], results) if EXPERT_METRICS[0] in ((run or {}).get("metrics") or {})]
     return [
         {
             "model": markdown.plain(run["title"]),
@@ -197,15 +189,14 @@ def _group_rows(class_counts: Sequence[int]) -> list[dict[str, str]]:
     ]
 
 
-def _class_table(dataset: dict, metrics: dict) -> str | None:
+def _class_table(dataset: dict, per_class: dict[int, float | None]) -> str | None:
     counts = dataset["class_counts"]
     if len(counts) > LISTED_CLASSES:
         return None
-    rows = zip(dataset["label_names"], counts, metrics["per_class_accuracy"], strict=True)
     return format_table(
         [
-            {"class": markdown.plain(name), "training images": f"{n:,}", "accuracy": percent(accuracy)}
-            for name, n, accuracy in rows
+            {"class": markdown.plain(name), "training images": f"{n:,}", "accuracy": percent(per_class.get(c))}
+            for c, (name, n) in enumerate(zip(dataset["label_names"], counts, strict=True))
         ],
         markdown=True,
     )

@@ -1,40 +1,27 @@
-"""Pushes of runs to the Hub: whole, checked before, and one commit."""
+"""Pushes of runs to the Hub: complete, checked before, and without the paths of this machine."""
 
-import hashlib
 import json
-import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from httpx2 import TransportError
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import get_token
-from huggingface_hub.utils.sha import git_hash
+import yaml
 from safetensors import SafetensorError
 
 from tailmoe.hub_cards.model_card import write_card
+from tailmoe.hub_cards.repository import Pushed, Repository
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.recipe import load_recipe
 
-logger = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "results.json", "recipe.yaml")
 LISTED = re.compile(r"[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
 # a run of its own; caches; unfinished training
 LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
-KEPT_THERE = (".gitattributes",)
-WAITS = (1, 2, 4, 8)  # seconds before each further attempt
-TRANSIENT = (408, 429, 500, 502, 503, 504)
 LARGEST_DIFFERENCE = 1e-6
 # in a process of its own, with the code that lies beside the weights
 LOAD = """
@@ -49,21 +36,6 @@ assert type(model).__module__.startswith("transformers_modules."), "the code bes
 with torch.inference_mode():
     print(json.dumps(model(pixel_values=images).logits.tolist()))
 """
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """Where a push went.
-
-    Args:
-        url: Of the commit, or of the pull request.
-        oid: The commit that holds the files.
-        changed: Whether it is a new one.
-    """
-
-    url: str
-    oid: str
-    changed: bool
 
 
 def files_to_push(run: str | Path) -> list[str]:
@@ -100,7 +72,8 @@ def push_run(
     """Push a finished run as one commit that makes the repository equal to it; nothing happens if it is already.
 
     Before anything is sent the files are listed, the card is rendered for the repository, and the weights are loaded in
-    a process of its own, where they must give the logits that they give here. The run itself is never changed.
+    a process of its own, where they must give the logits that they give here. Of paths on this machine, such as that of
+    the data, the last part alone is sent. The run itself is never changed.
 
     Args:
         run: The run's folder.
@@ -110,8 +83,7 @@ def push_run(
         create_pr: Open a pull request instead.
 
     Raises:
-        BadInputError: If the run is not complete, the card not valid, the token missing or not enough, the repository
-            changed meanwhile, or the Hub does not answer after several attempts.
+        BadInputError: If the run is not complete or does not load, or as `Repository.push`.
     """
     names = files_to_push(run)
     with tempfile.TemporaryDirectory() as temporary:
@@ -119,12 +91,35 @@ def push_run(
         for name in names:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(run) / name, staged / name)
+        write_card(staged, repo_id)  # tells what is wrong with the results, before they are changed
+        name = _remove_local_paths(staged)
         write_card(staged, repo_id)
         _check_loads(staged, str(run))
-        for name in names:
-            logger.info("%10.1f kB  %s", (staged / name).stat().st_size / 1e3, name)
-        logger.info("%10.1f kB  in %d files", sum((staged / name).stat().st_size for name in names) / 1e3, len(names))
-        return _Push(staged, names, repo_id, revision, create_pr).run(private)
+        repository = Repository(repo_id, "model", private, revision, create_pr)
+        return repository.push(staged, names, f"Push of {name}")
+
+
+def _remove_local_paths(folder: Path) -> str:
+    """Of absolute paths in the results and the recipe leave the last part; return the run's name."""
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    load_recipe(str(folder / "recipe.yaml"))  # the card says that it trains
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    for run in filter(None, (results, results["baseline"])):
+        run["command"] = shlex.join(_last_part(word) for word in shlex.split(run["command"]))
+        run["dataset"]["name"] = _last_part(run["dataset"]["name"])
+    for each in filter(None, (results["recipe"], (results["baseline"] or {}).get("recipe"), recipe)):
+        each["data"] = {key: _last_part(value) for key, value in each["data"].items()}
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return results["name"]
+
+
+def _last_part(value: object) -> object:
+    """The last part of a path that tells of this machine, also behind a `key=`; anything else as it is."""
+    key, equals, path = value.rpartition("=") if isinstance(value, str) else ("", "", "")
+    if Path(path).is_absolute() or path.startswith(("~", "..")):
+        return f"{key}{equals}{Path(path).expanduser().resolve().name}"
+    return value
 
 
 def _check_loads(folder: Path, run: str) -> None:
@@ -154,115 +149,3 @@ def _check_loads(folder: Path, run: str) -> None:
         raise BadInputError(
             f"The model of `{run}` answers differently in a clean process: logits differ by {difference}."
         )
-
-
-class _Push:
-    """One push of a staged folder; each attempt first looks at what the repository holds."""
-
-    def __init__(self, folder: Path, names: list[str], repo_id: str, revision: str | None, create_pr: bool):
-        self.repo_id = repo_id
-        self.revision, self.create_pr = revision or "main", create_pr
-        self.api = HfApi()
-        self.contents = {name: (folder / name).read_bytes() for name in names}
-        self.sent = False
-
-    def run(self, private: bool) -> Pushed:
-        if get_token() is None:
-            raise BadInputError("There is no token of the Hub: `hf auth login`, or set HF_TOKEN.")
-        try:
-            token = self._attempt(self.api.whoami)["auth"].get("accessToken") or {}
-            if token.get("role") == "read":
-                raise BadInputError("The token of the Hub can only read: make one that can write and `hf auth login`.")
-            card = ModelCard(self.contents["README.md"].decode())
-            self._attempt(lambda: card.validate(repo_type="model"))
-            self._attempt(lambda: self.api.create_repo(self.repo_id, private=private, exist_ok=True))
-            if self.revision != "main":
-                self._attempt(lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True))
-            return self._attempt(self._commit)
-        except BadInputError:
-            raise
-        except HfHubHTTPError as error:
-            raise BadInputError(f"Nothing was pushed to {self.repo_id}: {_reason(error)}") from None
-        except TransportError as error:
-            raise BadInputError(f"Nothing was pushed to {self.repo_id}: the Hub does not answer ({error}).") from None
-        except ValueError as error:  # of the card's validation
-            raise BadInputError(f"Nothing was pushed to {self.repo_id}: {' '.join(str(error).split())}") from None
-
-    def _attempt(self, call: Callable[[], Answer]) -> Answer:
-        """The answer, after waiting where the Hub is busy or cut off."""
-        for wait in (*WAITS, None):
-            try:
-                return call()
-            except HfHubHTTPError as error:
-                if wait is None or error.response is None or error.response.status_code not in TRANSIENT:
-                    raise
-                reason, wait = _reason(error), max(wait, _asked_to_wait(error))
-            except TransportError as error:
-                if wait is None:
-                    raise
-                reason = str(error) or type(error).__name__
-            logger.info("The Hub: %s; trying again in %d s", reason, wait)
-            time.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _commit(self) -> Pushed:
-        head = self.api.repo_info(self.repo_id, revision=self.revision).sha
-        there = self._files_at(head)
-        if self._equal(there):  # also after an answer that was lost
-            return Pushed(f"{self.api.endpoint}/{self.repo_id}/commit/{head}", head, changed=self.sent)
-        if self.create_pr and (found := self._pull_request()) is not None:
-            return found
-        adds = [CommitOperationAdd(name, content) for name, content in self.contents.items()]
-        gone = [name for name in there if name not in self.contents and name not in KEPT_THERE]
-        self.sent = True
-        try:
-            commit = self.api.create_commit(
-                self.repo_id,
-                [*adds, *(CommitOperationDelete(name) for name in gone)],
-                commit_message=f"Push of {json.loads(self.contents['results.json'])['name']}",
-                revision=self.revision,
-                create_pr=self.create_pr,
-                parent_commit=head,
-            )
-        except HfHubHTTPError as error:
-            if error.response is not None and error.response.status_code == 412:
-                raise BadInputError(
-                    f"Somebody else changed {self.repo_id} meanwhile; nothing was pushed. Look at it, then push again."
-                ) from None
-            raise
-        return Pushed(commit.pr_url or commit.commit_url, commit.oid, changed=True)
-
-    def _files_at(self, revision: str) -> dict[str, str]:
-        tree = self.api.list_repo_tree(self.repo_id, revision=revision, recursive=True)
-        return {
-            file.path: file.blob_id if file.lfs is None else file.lfs.sha256
-            for file in tree
-            if isinstance(file, RepoFile)
-        }
-
-    def _equal(self, there: dict[str, str]) -> bool:
-        """Whether these files of a tree, by their hashes, are those to be pushed."""
-        there = {name: oid for name, oid in there.items() if name not in KEPT_THERE}
-        return there.keys() == self.contents.keys() and all(
-            there[name] in (git_hash(content), hashlib.sha256(content).hexdigest())
-            for name, content in self.contents.items()
-        )
-
-    def _pull_request(self) -> Pushed | None:
-        """The open pull request that already holds these files."""
-        for ref in self.api.list_repo_refs(self.repo_id, include_pull_requests=True).pull_requests or []:
-            if self._equal(self._files_at(ref.ref)):
-                url = f"{self.api.endpoint}/{self.repo_id}/discussions/{ref.name}"
-                return Pushed(url, ref.target_commit, changed=self.sent)
-        return None
-
-
-def _asked_to_wait(error: HfHubHTTPError) -> int:
-    header = error.response.headers.get("Retry-After", "")
-    return min(int(header), 60) if header.isdigit() else 0
-
-
-def _reason(error: HfHubHTTPError) -> str:
-    status = "" if error.response is None else f" (status {error.response.status_code})"
-    message = error.server_message or str(error).strip().splitlines()[0]
-    return f"{message.rstrip('.')}{status}"

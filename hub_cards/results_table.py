@@ -64,7 +64,7 @@ def table_rows(results: dict) -> list[dict[str, str]]:
     seconds, _ = _mean_and_std(results["train_seconds"])
     row = {
         "model": results["title"],
-        "width": "-".join(map(str, results["config"]["hidden_sizes"])),
+        "width": "-".join(map(str, results["config"].get("hidden_sizes", []))) or NOT_MEASURED,
         "parameters": f"{results['num_parameters']:,}",
         **{title: percent(results["metrics"].get(name)) for title, name in ACCURACIES.items()},
         "seconds": NOT_MEASURED if seconds is None else f"{seconds:,.0f}",

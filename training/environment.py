@@ -4,6 +4,7 @@ import datetime
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,7 +16,7 @@ PACKAGES = ("tailmoe", "torch", "transformers", "datasets", "accelerate", "numpy
 def describe_environment() -> dict:
     """Command, commit, versions, hardware and date of this process, for a results file."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "hardware": _hardware(),

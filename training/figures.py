@@ -1,4 +1,4 @@
-"""Figures of a run, drawn from its results (the content of `results.json`) as PNG files of 150 dpi.
+"""Figures of a run, drawn from its results (the content of `results.json`), and of a data set, as PNG files of 150 dpi.
 
 Colours are those of Okabe and Ito and sequential maps, which stay apart for colour-blind readers and in grey.
 """
@@ -17,6 +17,7 @@ from tailmoe.training.metrics import FEW_BELOW, MANY_ABOVE
 
 DPI = 150
 MODEL_COLOUR, BASELINE_COLOUR = "#0072B2", "#D55E00"
+COLOURS = (MODEL_COLOUR, BASELINE_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 NAMED_CLASSES = 20  # with more, names do not fit along an axis
 NAME_LENGTH = 20
 NUMBERED_CELLS = 10
@@ -116,6 +117,38 @@ def expert_similarity_figure(results: dict, path: Path) -> None:
             _number_cells(axes, image, matrix, "{:.2f}")
     panels[0].set_ylabel("expert")
     figure.colorbar(image, ax=panels, shrink=0.8, label="cosine similarity")
+    _save(figure, path)
+
+
+def class_counts_figure(counts_of: dict[str, list[int]], label_names: list[str], path: Path) -> None:
+    """Training images of each class, the largest first, one line for each split of `counts_of`."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (label, counts) in enumerate(counts_of.items()):
+        axes.plot(
+            sorted(counts, reverse=True),
+            color=COLOURS[number % len(COLOURS)],
+            marker="o" if len(counts) <= NAMED_CLASSES else None,
+            label=label,
+        )
+    axes.set_yscale("log")
+    largest, smallest = (pick(pick(counts) for counts in counts_of.values()) for pick in (max, min))
+    axes.set_ylim(smallest / 1.3, largest * 1.3)
+    for bound, label, side in ((MANY_ABOVE, "many-shot above", "bottom"), (FEW_BELOW, "few-shot below", "top")):
+        if smallest < bound < largest:
+            axes.axhline(bound, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+            axes.text(0.01, bound, label, transform=axes.get_yaxis_transform(), va=side, fontsize=9, color="0.3")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    first = next(iter(counts_of.values()))
+    if len(first) <= NAMED_CLASSES:
+        order = sorted(range(len(first)), key=lambda c: -first[c])
+        axes.set_xticks(range(len(first)), [_short(label_names[c]) for c in order], rotation=30, ha="right")
+    axes.set_xlabel("class, from most to fewest training images")
+    axes.set_ylabel("training images (logarithmic)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False)
     _save(figure, path)
 
 

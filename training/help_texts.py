@@ -7,6 +7,7 @@ Long-tailed image classification with mixtures of experts.
   tailmoe evaluate runs/quickstart         metrics of a trained model on its test images
   tailmoe predict runs/quickstart a.png    labels, probabilities and each expert's view
   tailmoe study quickstart --seeds 0..2    many seeds: mean and standard deviation
+  tailmoe push runs/quickstart ME/MODEL    the model to the Hub, with its card
   tailmoe benchmark                        how fast this machine trains and predicts
 
 `tailmoe COMMAND --help` explains each command.
@@ -92,4 +93,18 @@ is a run of its own, in RUN/baseline.
   tailmoe push runs/quickstart me/icl-moe-fashion-mnist-lt --create-pr
 
 A token that can write comes from `hf auth login` or HF_TOKEN.
+"""
+
+DATA = """\
+Make long-tailed splits of a data set, as Parquet files with a card that plain `load_dataset` reads: one config for each
+imbalance factor, with the shot group and the number of training images of each row's class. Without --imbalance-factor the
+data stays as it is. Images of CIFAR-10, CIFAR-100 and MNIST are not copied: rows tell where in their source they are, and a
+script beside them puts the two together. The same command writes the same bytes.
+
+  tailmoe data fashion_mnist --imbalance-factor 100 50 10
+  tailmoe data cifar100 --imbalance-factor 100 --push me/cifar100-lt
+  tailmoe data PATH/TO/IMAGES --push me/birds --private
+
+A push is one commit that makes the repository equal to the folder. A token that can write comes from `hf auth login` or
+HF_TOKEN.
 """

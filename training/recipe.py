@@ -90,17 +90,21 @@ def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = ()) -> Rec
     """Read and check a recipe.
 
     Args:
-        source: Name of a recipe that ships with the project, or path of a YAML file.
+        source: Name of a recipe that ships with the project, or path of a YAML file; the `recipe.yaml` of a run too.
         overrides: `section.key=value` strings, such as `model.num_experts=2`; values are YAML.
 
     Raises:
         BadInputError: For an unknown recipe, a file that is not YAML, or a key that does not exist.
     """
     content = _read(source)
+    name = content.pop("name", Path(source).stem)
+    content.pop("seed", None)  # with the name in the file of a run, whose seed the command line repeats or changes
     for override in overrides:
         _apply(content, override)
     _check_recipe(content)
-    recipe = Recipe(name=Path(source).stem, **content)
+    if not isinstance(name, str) or Path(name).name != name:  # it becomes a folder's
+        raise BadInputError(f"`name` of the recipe must be a word, got {name}.")
+    recipe = Recipe(name=name, **content)
     baseline = recipe.baseline_recipe()
     if baseline is not None:
         _check_recipe(baseline.to_dict())

@@ -1,8 +1,10 @@
 """The models in `hub_cards/models`: complete repositories whose cards say what their results say."""
 
 import json
+import re
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -11,6 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.hub_cards.push import files_to_push
+from tailmoe.training.data import load_long_tailed
 from tailmoe.training.evaluation import evaluate_model
 
 MODELS = Path(__file__).parents[2] / "hub_cards" / "models"
@@ -47,6 +50,30 @@ def test_the_results_were_measured_at_a_commit_without_changes_and_tell_no_path(
     assert results["commit"]
     assert "dirty" not in results["commit"]
     assert "/" not in results["command"]
+
+
+def test_the_examples_of_the_card_run_as_they_stand_but_for_their_paths_and_patience(
+    folder, tmp_path, monkeypatch, capsys
+):
+    images = load_long_tailed()
+    for split, step in (("train", 40), ("test", 50)):
+        kept = images[split].filter(lambda label: label < 3, input_columns="label")
+        kept = kept.select(range(0, len(kept), step))
+        labels = datasets.ClassLabel(names=["cat", "dog", "cow"])  # another number of classes than the model's
+        kept.cast_column("label", labels).to_parquet(tmp_path / f"{split}.parquet")
+    images["test"][0]["image"].save(tmp_path / "image.png")
+    blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    changes = {'"."': f'"{folder}"', "path/to/images": str(tmp_path), "num_train_epochs=30": "num_train_epochs=1"}
+    for block in blocks:
+        for old, new in changes.items():
+            block = block.replace(old, new)
+        exec(compile(block, "README.md", "exec"), {})
+        printed = capsys.readouterr().out
+        assert "eval_balanced_accuracy" in printed or any(
+            name in printed for name in images["train"].features["label"].names
+        )
 
 
 def test_the_weights_are_those_of_the_results(folder):

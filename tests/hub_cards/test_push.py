@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, constants, snapshot_download
 from loopback_hub.faults import Fault
 from transformers import AutoModelForImageClassification
 
 import tailmoe.modeling
-from tailmoe.hub_cards import push
+from tailmoe.hub_cards import push, repository
 from tailmoe.hub_cards.push import files_to_push, push_run
 from tailmoe.training import cli
 from tailmoe.training.errors import BadInputError
@@ -48,7 +49,7 @@ def run(results, tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "confusion.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     (folder / "results.json").write_text(json.dumps(results))
-    (folder / "recipe.yaml").write_text("name: quickstart\n")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results["recipe"]}))
     (folder / "README.md").write_text("the card in the folder\n")
     (folder / "baseline").mkdir()
     (folder / "baseline" / "results.json").write_text("{}")
@@ -93,9 +94,12 @@ def test_a_pushed_run_loads_elsewhere_with_the_same_logits(hub, run, tmp_path):
     assert API.repo_info(REPO).private
     there = published()
     assert set(there) == set(files_to_push(run))
-    assert {name: there[name] for name in there if name != "README.md"} == {
-        name: before[name] for name in there if name != "README.md"
+    anew = ("README.md", "results.json", "recipe.yaml")
+    assert {name: there[name] for name in there if name not in anew} == {
+        name: before[name] for name in there if name not in anew
     }
+    assert json.loads(there["results.json"]) == json.loads(before["results.json"])
+    assert yaml.safe_load(there["recipe.yaml"]) == yaml.safe_load(before["recipe.yaml"])
     assert f'model="{REPO}"' in there["README.md"].decode()
     assert contents(run) == before, "the run was changed"
     (tmp_path / "image.png").write_bytes(_png())
@@ -217,8 +221,39 @@ def test_a_missing_wrong_or_reading_token_is_told(hub, run, quick, monkeypatch):
 
 def test_no_network_is_told(hub, run, quick, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(push, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
+    monkeypatch.setattr(repository, "HfApi", lambda: HfApi(endpoint="http://127.0.0.1:9"))
     fails("the Hub does not answer", run, REPO)
+
+
+@pytest.mark.parametrize(("other", "kind"), [("dataset", "a data set"), ("space", "a Space")])
+def test_a_repository_of_another_type_is_told(hub, run, quick, other, kind):
+    API.create_repo(REPO, repo_type=other, **({"space_sdk": "gradio"} if other == "space" else {}))
+    fails(f"`{REPO}` is {kind} on the Hub, and a model is to be pushed", run, REPO)
+    assert not API.repo_exists(REPO)
+
+
+def test_a_recipe_that_does_not_train_is_refused(hub, run, quick):
+    (run / "recipe.yaml").write_text("title: Mine\n")
+    fails("The recipe lacks `description`", run, REPO)
+    assert not hub.app.requests
+
+
+def test_paths_of_this_machine_are_not_pushed(hub, run, quick, results):
+    private = "/home/someone/secret project/birds"
+    results["command"] = f"tailmoe train quickstart --set 'data.name={private}' --output-dir ~/secret/runs --seed 1"
+    for part in (results, results["baseline"]):
+        part["dataset"]["name"] = part["recipe"]["data"]["name"] = private
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results["recipe"]}))
+    push_run(run, REPO)
+    there = published()
+    for name, content in there.items():
+        assert b"secret" not in content, name
+    expected = "tailmoe train quickstart --set data.name=birds --output-dir runs --seed 1"
+    assert json.loads(there["results.json"])["command"] == expected
+    assert f"`{expected}`" in there["README.md"].decode()
+    assert yaml.safe_load(there["recipe.yaml"])["data"] == {"name": "birds"}
+    assert "secret" in (run / "results.json").read_text(), "the run was changed"
 
 
 # faults
@@ -226,7 +261,17 @@ def test_no_network_is_told(hub, run, quick, monkeypatch):
 
 @pytest.mark.parametrize(
     "path",
-    ["whoami", "validate-yaml", "repos/create", "/revision/", "/tree/", "/preupload/", "objects/batch", "/commit/"],
+    [
+        "whoami",
+        "validate-yaml",
+        "api/models/zoo/tiny-icl-moe$",
+        "repos/create",
+        "/revision/",
+        "/tree/",
+        "/preupload/",
+        "objects/batch",
+        "/commit/",
+    ],
 )
 @pytest.mark.parametrize("action", ["status", "reset", "lose_answer"])
 def test_a_fault_of_any_call_is_passed_and_nothing_is_doubled(hub, run, quick, inject, path, action):
@@ -284,7 +329,7 @@ def test_every_state_of_many_pushes_under_random_faults_is_a_complete_version(hu
     ]
     versions = []
     for number in range(pushes):
-        for name in ("figures/confusion.png", "recipe.yaml"):
+        for name in ("figures/confusion.png", "figures/accuracy_per_class.png"):
             (run / name).write_bytes(b"\x89PNG\0" + str(number).encode())
         for _ in range(chance.randrange(3)):
             action = chance.choice(["status", "reset", "lose_answer"])
@@ -299,8 +344,9 @@ def test_every_state_of_many_pushes_under_random_faults_is_a_complete_version(hu
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         files = published(state, tmp_path / "cache")
         assert set(files) == set(files_to_push(run))
-        assert files["figures/confusion.png"] == files["recipe.yaml"], "a reader saw half of a push"
-        seen.append(int(files["recipe.yaml"][5:]))
+        number = files["figures/confusion.png"]
+        assert number == files["figures/accuracy_per_class.png"], "a reader saw half of a push"
+        seen.append(int(number[5:]))
     assert seen == sorted(set(seen), reverse=True), "a version was doubled"
     assert set(versions) <= set(seen), "a version was lost"
     assert len(versions) > pushes / 2

@@ -22,7 +22,7 @@ from loopback_hub.store import HubError, Repository, Store, git_oid, pointer
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*(?:\n|\Z)", re.DOTALL)
 TOKENS = {
-    "hf_write": {"name": "tester", "role": "write", "orgs": ["zoo"]},
+    "hf_write": {"name": "tester", "role": "write", "orgs": ["zoo", "uoft-cs"]},
     "hf_read": {"name": "reader", "role": "read", "orgs": []},
 }
 

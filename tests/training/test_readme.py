@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tailmoe.hub_cards.benchmark_table import readme_benchmarks
 from tailmoe.hub_cards.results_table import readme_table
+from tailmoe.training.cli import COMMANDS
+from tailmoe.training.cli_parser import build_parser
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -28,8 +30,5 @@ def test_the_results_are_those_of_the_files():
 
 
 def test_every_command_of_the_readme_exists():
-    from tailmoe.training.cli import _parser
-
     commands = set(re.findall(r"`tailmoe ([a-z]+)", README.read_text()))
-    known = _parser()._subparsers._group_actions[0].choices
-    assert commands == set(known)
+    assert commands == set(COMMANDS) == set(build_parser()._subparsers._group_actions[0].choices)

@@ -29,6 +29,15 @@ def recipe_file(tmp_path):
     return path
 
 
+def test_the_recipe_in_a_runs_folder_can_be_trained_again(recipe_file, tmp_path):
+    recipe = load_recipe(str(recipe_file))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"name": "mine", "seed": 3, **recipe.to_dict()}))
+    assert load_recipe(str(tmp_path / "recipe.yaml")) == recipe
+    (tmp_path / "recipe.yaml").write_text("name: ../elsewhere\n" + RECIPE)
+    with pytest.raises(BadInputError, match=r"`name` of the recipe must be a word, got \.\./elsewhere"):
+        load_recipe(str(tmp_path / "recipe.yaml"))
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_builds_its_model_and_objective_and_those_of_its_baseline(name):
     recipe = load_recipe(name)

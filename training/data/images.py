@@ -181,6 +181,16 @@ def decode_rows(values: list[dict | None], indices: Sequence[int]) -> tuple[list
     return images, rows, unread
 
 
+def check_images(dataset: datasets.Dataset) -> None:
+    """Raise `BadInputError` for the first image of a data set that cannot be read."""
+    encoded = encoded_column(dataset)
+    for start in tqdm(range(0, len(dataset), CHUNK), desc="Checking images", unit="batch", leave=False, disable=None):
+        values = encoded[start : start + CHUNK]["image"]
+        _, _, unread = decode_rows(values, range(start, start + len(values)))
+        if unread:
+            raise BadInputError(f"Cannot read {unread[0]}; mend or remove it.")
+
+
 def processed(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
     """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8."""
     try:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 
 import datasets
@@ -30,6 +31,7 @@ def load_long_tailed(
     seed: int = 0,
     image_column: str | None = None,
     label_column: str | None = None,
+    config_name: str | None = None,
     revision: str | None = None,
 ) -> datasets.DatasetDict:
     """The splits `train` (long-tailed) and `test`, with the columns `image` and `label`.
@@ -43,6 +45,7 @@ def load_long_tailed(
         imbalance_factor: Makes the training split long-tailed, see `make_long_tailed`; None leaves it as it is.
         selection, seed: See `make_long_tailed`.
         image_column, label_column: Found by their feature types (Image, ClassLabel) if None.
+        config_name: Of a data set on the Hub that has several configs.
         revision: Of a data set on the Hub; what `TAILMOE_DATA_DIR` holds has none.
 
     Raises:
@@ -58,7 +61,7 @@ def load_long_tailed(
     if name in KNOWN:
         _, known_image, known_label = KNOWN[name]
         image_column, label_column = image_column or known_image, label_column or known_label
-    splits = _load(name, revision)
+    splits = _load(name, config_name, revision)
     if "train" not in splits:
         raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(splits)}.")
     image, label = find_columns(splits["train"], image_column, label_column)
@@ -73,14 +76,29 @@ def load_long_tailed(
     return datasets.DatasetDict(train=train, test=test)
 
 
-def _load(name: str, revision: str | None) -> datasets.DatasetDict:
+def hub_id(name: str) -> str | None:
+    """Id on the Hub of the images that `load_long_tailed` finds by `name`; None for those of this machine."""
+    if name == EMBEDDED:
+        name = "fashion_mnist"
+    if name in KNOWN:
+        return KNOWN[name][0]
+    is_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
+    return name if is_id and not Path(name).exists() else None
+
+
+def _load(name: str, config_name: str | None, revision: str | None) -> datasets.DatasetDict:
     if name in KNOWN:
         folder = os.environ.get("TAILMOE_DATA_DIR")
+        if folder:
+            return _known(name, Path(folder) / name)
         remedy = f"offline, TAILMOE_DATA_DIR can name a folder with {name}/train.parquet and {name}/test.parquet"
-        return _known(name, Path(folder) / name) if folder else _read(name, remedy, KNOWN[name][0], revision=revision)
+        return _read(name, remedy, KNOWN[name][0], config_name, revision=revision)
     path = Path(__file__).parent / EMBEDDED if name == EMBEDDED else Path(name).expanduser()
-    if revision is not None and path.exists():
-        raise BadInputError(f"`revision` {revision} is for a data set on the Hub, and `{name}` lies on this machine.")
+    for argument, value in (("config_name", config_name), ("revision", revision)):
+        if value is not None and path.exists():
+            raise BadInputError(
+                f"`{argument}` {value} is for a data set on the Hub, and `{name}` lies on this machine."
+            )
     if path.is_dir():
         return _folder(name, path)
     if path.is_file():
@@ -89,8 +107,11 @@ def _load(name: str, revision: str | None) -> datasets.DatasetDict:
         return _parquet(name, {"train": [path]})
     if name.startswith((".", "~", "/")) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
-    remedy = f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet file or a Hub id; offline, TAILMOE_DATA_DIR "
-    return _read(name, remedy + "can name a folder with those by name", name, revision=revision)
+    remedy = (
+        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet file or a Hub id, and `config_name` where it has "
+        "several configs; offline, TAILMOE_DATA_DIR can name a folder with those by name"
+    )
+    return _read(name, remedy, name, config_name, revision=revision)
 
 
 def _known(name: str, folder: Path) -> datasets.DatasetDict:
@@ -105,7 +126,10 @@ def _known(name: str, folder: Path) -> datasets.DatasetDict:
 def _folder(name: str, folder: Path) -> datasets.DatasetDict:
     """Files `<split>*.parquet` at any depth, as the Hub lays them out; else images."""
     found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
-    if found["train"]:
+    homes = sorted({file.parent for file in found["train"]})
+    if len(homes) > 1:
+        raise BadInputError(f"`{name}` holds several training splits: give one of its folders, such as {homes[0]}.")
+    if homes:
         return _parquet(name, {split: files for split, files in found.items() if files})
     if any(folder.rglob("*.parquet")):
         raise BadInputError(f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits.")

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from tailmoe.training.data import class_counts, load_long_tailed
+from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
 
 ABC = datasets.ClassLabel(names=["a", "b", "c"])
@@ -247,14 +248,38 @@ def test_a_hub_out_of_reach_is_one_line_that_names_what_was_looked_for(offline, 
 
 def test_a_data_set_without_a_training_split_is_told(monkeypatch, embedded, offline):
     found = datasets.DatasetDict(test=embedded["test"])
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: found)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config_name, revision: found)
     with pytest.raises(BadInputError, match="`someone/data` has no split `train`; its splits are test"):
         load_long_tailed("someone/data")
 
 
-def test_the_revision_reaches_the_hub(monkeypatch, embedded, offline):
+def test_the_config_and_the_revision_reach_the_hub(monkeypatch, embedded, offline):
     asked = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or embedded)
-    load_long_tailed("someone/data", revision="v2")
+    load_long_tailed("someone/data", config_name="small", revision="v2")
     load_long_tailed("mnist", revision="v3")
-    assert asked == [(("someone/data",), {"revision": "v2"}), (("ylecun/mnist",), {"revision": "v3"})]
+    assert asked == [(("someone/data", "small"), {"revision": "v2"}), (("ylecun/mnist", None), {"revision": "v3"})]
+
+
+@pytest.mark.parametrize("argument", ["config_name", "revision"])
+def test_what_is_of_the_hub_alone_is_refused_for_data_on_this_machine(argument, tmp_path):
+    with pytest.raises(BadInputError, match=f"`{argument}` x is for a data set on the Hub"):
+        load_long_tailed(str(tmp_path), **{argument: "x"})
+
+
+def test_a_folder_with_several_training_splits_is_not_mixed(embedded, tmp_path):
+    for config in ("a", "b"):
+        (tmp_path / config).mkdir()
+        embedded["test"].to_parquet(tmp_path / config / "train.parquet")
+    with pytest.raises(BadInputError, match=r"holds several training splits: give one of its folders, such as .*/a"):
+        load_long_tailed(str(tmp_path))
+
+
+def test_data_is_linked_where_it_is_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "birds").mkdir(parents=True)
+    assert hub_id("cifar100") == "uoft-cs/cifar100"
+    assert hub_id("fashion_mnist_lt") == "zalando-datasets/fashion_mnist"
+    assert hub_id("someone/flowers") == "someone/flowers"
+    for name in ("photos/birds", "/data/birds", "birds", "../a/b"):
+        assert hub_id(name) is None

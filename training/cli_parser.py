@@ -1,0 +1,139 @@
+"""What `tailmoe` takes: its commands and their options."""
+
+import argparse
+from pathlib import Path
+
+from tailmoe.training import help_texts
+
+BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "growth")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `tailmoe`; `command` of what it parses is the name of the command."""
+    parser = argparse.ArgumentParser("tailmoe", description=help_texts.DESCRIPTION, formatter_class=_HelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+
+    train = _add(commands, "train", "train a recipe", help_texts.TRAIN.format(recipes=", ".join(_shipped_recipes())))
+    train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
+    _add_recipe_options(train)
+    train.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
+    train.add_argument("--resume", action="store_true", help="continue the interrupted run in the folder")
+    train.add_argument("--overwrite", action="store_true", help="delete the run that is in the folder and start anew")
+
+    evaluate = _add(commands, "evaluate", "measure a trained model", help_texts.EVALUATE)
+    evaluate.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    evaluate.add_argument("--data", metavar="NAME|DIR|HUB_ID", help="data set (default: the one of the run)")
+    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="default test")
+    _add_columns(evaluate)
+    evaluate.add_argument("--on-bad-image", default="error", choices=("error", "skip"), help="default error")
+    _add_backend(evaluate)
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all metrics, with those of each class")
+
+    predict = _add(commands, "predict", "name what is in images", help_texts.PREDICT)
+    predict.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
+    predict.add_argument("--top-k", type=int, default=3, help="labels shown (default 3)")
+    _add_backend(predict)
+    predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
+
+    card = _add(commands, "card", "render the card of a run anew", help_texts.CARD)
+    card.add_argument("run", metavar="RUN", help="folder of a finished run")
+    card.add_argument("--repo-id", metavar="OWNER/NAME", help="the repository that the card's example loads from")
+
+    push = _add(commands, "push", "push a run to the Hub", help_texts.PUSH)
+    push.add_argument("run", metavar="RUN", help="folder of a finished run")
+    push.add_argument("repo", metavar="REPO", help="OWNER/NAME; created if it does not exist")
+    _add_push_options(push)
+
+    data = _add(commands, "data", "long-tailed splits as a data set that anyone can load", help_texts.DATA)
+    data.add_argument("name", metavar="NAME|DIR|HUB_ID", help="data set the splits are made of")
+    data.add_argument(
+        "--imbalance-factor",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="F",
+        help="largest class over smallest, one config for each (default: the data as it is)",
+    )
+    data.add_argument(
+        "--selection", default="first", choices=("first", "shuffled"), help="images kept (default first)"
+    )
+    _add_columns(data)
+    data.add_argument("--output-dir", type=Path, help="folder written to (default runs/data/NAME)")
+    data.add_argument("--push", metavar="REPO", help="push it to the Hub, as OWNER/NAME; created if it does not exist")
+    _add_push_options(data)
+
+    demo = _add(commands, "demo", "the demo page on this machine", help_texts.DEMO)
+    demo.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    demo.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
+
+    benchmark = _add(commands, "benchmark", "measure how fast this machine trains and predicts", help_texts.BENCHMARK)
+    benchmark.add_argument(
+        "parts", metavar="PART", nargs="*", help=f"any of {', '.join(BENCHMARK_PARTS)} (default all)"
+    )
+    benchmark.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default cpu")
+    benchmark.add_argument("--repeats", type=int, default=10, help="rounds of each measurement (default 10)")
+    benchmark.add_argument("--json", type=Path, metavar="FILE", help="write all figures, with their spread")
+
+    study = _add(commands, "study", "train many seeds and summarise", help_texts.STUDY)
+    study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
+    _add_recipe_options(study)
+    study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
+    study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")
+    return parser
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=110)
+
+
+def _add(commands, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=summary, description=description, formatter_class=_HelpFormatter)
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change a key of the recipe"
+    )
+    parser.add_argument("--output-dir", type=Path, help="folder written to (default runs/RECIPE)")
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image-column", help="column of the images, when several could be meant")
+    parser.add_argument("--label-column", help="column of the labels, when several could be meant")
+    parser.add_argument("--config-name", help="config of a data set on the Hub that has several")
+
+
+def _add_push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--private", action="store_true", help="make a repository that is created private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if missing (default main)")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of a commit")
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        default="torch",
+        choices=("torch", "onnx"),
+        help="what runs the model (default torch); onnx keeps its export in MODEL/onnx for the next time",
+    )
+
+
+def _shipped_recipes() -> list[str]:
+    # without importing the recipes' module: --help must not wait for torch
+    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.yaml"))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        if ".." in text:
+            first, last = (int(part) for part in text.split(".."))
+            seeds = list(range(first, last + 1))
+        else:
+            seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"seeds must look like 0..4 or 0,3,7, got {text}")
+    return seeds
