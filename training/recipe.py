@@ -164,6 +164,8 @@ def _check_recipe(content: dict) -> None:
     )
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
     _check_keys(content["training"], [field.name for field in fields(LongTailTrainingArguments)], "`training`")
+    if content["training"].get("push_to_hub"):
+        raise BadInputError("`training.push_to_hub` is of a Trainer; `tailmoe push RUN REPO` pushes a finished run.")
     for field in fields(LongTailTrainingArguments):
         if field.name in content["training"]:
             _check_kind(f"training.{field.name}", content["training"][field.name], field.default)

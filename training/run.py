@@ -20,21 +20,18 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 
-from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
-from tailmoe.training.environment import describe_environment, peak_memory_gb
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
-from tailmoe.training.figures import write_figures
 from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.recipe import MODELS, Recipe, config_fields
+from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.results import RESULTS_NAME, run_results, write_results
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
-RESULTS_NAME = "results.json"
 RECIPE_NAME = "recipe.yaml"
 
 
@@ -171,30 +168,25 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     seconds = time.perf_counter() - start
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
-    results = {
-        "name": recipe.name,
-        "title": recipe.title,
-        "description": recipe.description,
-        "model_type": model.config.model_type,
-        "num_parameters": model.num_parameters(),
-        "config": {
-            field: getattr(model.config, field)
-            for field in config_fields(type(model.config))
-            if field != "class_counts"
-        },
-        "dataset": images.description,
-        "metrics": evaluate_images(
-            model, images.processor, images.test, images.description["class_counts"], trainer.args.on_bad_image
-        ),
-        "recipe": recipe.to_dict(),
-        "baseline": baseline,
-        "seed": seed,
+    counts, policy = images.description["class_counts"], trainer.args.on_bad_image
+    results = run_results(
+        model,
+        name=recipe.name,
+        title=recipe.title,
+        description=recipe.description,
+        dataset=images.description,
+        metrics=evaluate_images(model, images.processor, images.test, counts, policy),
+        recipe=recipe.to_dict(),
+        baseline=baseline,
+        seed=seed,
         # a resumed run was not timed from its start
-        "train_seconds": seconds if checkpoint is None else None,
-        "peak_memory_gb": peak_memory_gb(),
-        **describe_environment(),
-    }
-    _write_run(output_dir, model, images.processor, results)
+        train_seconds=seconds if checkpoint is None else None,
+    )
+    model.save_pretrained(output_dir)
+    images.processor.save_pretrained(output_dir)
+    write_results(output_dir, results)
+    for checkpoint in output_dir.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
     return results
 
 
@@ -232,17 +224,3 @@ def _naming(section: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, StrictDataclassError) as error:
         raise BadInputError(f"`{section}` of the recipe: {' '.join(str(error).split())}") from None
-
-
-def _write_run(output_dir: Path, model: PreTrainedModel, processor: TailMoEImageProcessor, results: dict) -> None:
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
-    figures = write_figures(results, output_dir / "figures")
-    names = [path.relative_to(output_dir).as_posix() for path in sorted(figures)]
-    render_model_card(results, figures=names).save(output_dir / "README.md")
-    # last and at once, so that a folder with results is a finished run
-    part = output_dir / f"{RESULTS_NAME}.part"
-    part.write_text(json.dumps(results, indent=2) + "\n")
-    part.replace(output_dir / RESULTS_NAME)
-    for checkpoint in output_dir.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)

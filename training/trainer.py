@@ -7,7 +7,7 @@ import datasets
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, Trainer
+from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
@@ -20,6 +20,7 @@ from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import Normalization
+from tailmoe.training.hub_trainer import HubTrainer, name_of_data
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.metrics import classification_metrics
 from tailmoe.training.schedules import two_stage_cosine
@@ -30,13 +31,14 @@ OBJECTIVE_NAME = "objective.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
 
 
-class LongTailTrainer(Trainer):
+class LongTailTrainer(HubTrainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are
     decoded once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed
     run ends exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium-
-    and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible.
+    and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible; what it pushes
+    to the Hub has our card, see `HubTrainer`.
 
     Args:
         model: An image classification model, ours or any of transformers.
@@ -65,6 +67,7 @@ class LongTailTrainer(Trainer):
     ):
         if processing_class is None:
             raise BadInputError("`processing_class` is missing: give the model's image processor.")
+        self.data_name = name_of_data(train_dataset)
         train_dataset, eval_dataset = (
             load_images(dataset, processing_class, args.on_bad_image, args.image_memory_share, desc)
             if isinstance(dataset, datasets.Dataset)
@@ -116,6 +119,7 @@ class LongTailTrainer(Trainer):
         """As in transformers; `True` resumes from the last checkpoint written to its end, or starts without one."""
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        self.resumed = bool(resume_from_checkpoint)
         self._term_sums = TermSums()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         return super().train(resume_from_checkpoint, **kwargs)

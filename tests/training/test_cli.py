@@ -370,5 +370,7 @@ def test_a_card_written_anew_is_the_card_of_the_run(run, tmp_path, capsys):
 
 
 def test_help_does_not_wait_for_torch():
-    script = "import sys; from tailmoe.training.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    script = (
+        "import sys; from tailmoe.training.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], cwd=Path.home()).returncode == 0
