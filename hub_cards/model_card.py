@@ -22,6 +22,7 @@ OBJECTIVE_CLASSES = {"icl_moe": "ICLObjective", "snnl_moe": "SNNLObjective"}
 PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
 LICENSE = "apache-2.0"  # of what recipes train
 EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
+STUDY_NAME = "study.json"
 LISTED_CLASSES = 100  # a table of more is no reading
 
 
@@ -34,13 +35,17 @@ _RecipeDumper.add_representer(
 )
 
 
-def render_model_card(results: dict, repo_id: str | None = None, figures: Sequence[str] = ()) -> ModelCard:
+def render_model_card(
+    results: dict, repo_id: str | None = None, figures: Sequence[str] = (), study: dict | None = None
+) -> ModelCard:
     """Render the card of a run.
 
     Args:
         results: Content of a run's `results.json`.
         repo_id: `owner/name` on the Hub, for the title and the example; the run's folder if None.
         figures: Paths of the figures, relative to the card.
+        study: Of the same recipe with several seeds, as `tailmoe.training.study.summarise` returns it; None if there
+            is none.
 
     Raises:
         jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
@@ -58,6 +63,8 @@ def render_model_card(results: dict, repo_id: str | None = None, figures: Sequen
         kind=kind,
         model_class=MODEL_CLASSES.get(results["model_type"]),
         objective_class=OBJECTIVE_CLASSES[results["model_type"]] if kind in ("icl", "snnl", "mixture") else None,
+        study=study,
+        study_table=None if study is None else format_table(_study_rows(study), markdown=True),
         results_table=None if metrics is None else format_table(_result_rows(results), markdown=True),
         expert_table=format_table(expert_rows, markdown=True) if expert_rows else None,
         group_table=format_table(_group_rows(dataset["class_counts"]), markdown=True),
@@ -71,10 +78,11 @@ def render_model_card(results: dict, repo_id: str | None = None, figures: Sequen
 
 
 def write_card(run: str | Path, repo_id: str | None = None) -> Path:
-    """Render the card of a run's folder anew, from its `results.json` and `figures/*.png`; return its path.
+    """Render the card of a run's folder anew, from `results.json`, `study.json` if any, and `figures/*.png`; return its path.
 
     Raises:
-        BadInputError: If the folder holds no finished run, or `repo_id` is no name of a repository.
+        BadInputError: If the folder holds no finished run, a study of another recipe, or `repo_id` is no name of a
+            repository.
     """
     folder = Path(run)
     if repo_id is not None:
@@ -82,9 +90,12 @@ def write_card(run: str | Path, repo_id: str | None = None) -> Path:
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         figures = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
-        card = render_model_card(results, repo_id, figures)
+        study = _study_of(folder / STUDY_NAME, results)
+        card = render_model_card(results, repo_id, figures, study)
     except OSError as error:
         raise BadInputError(f"`{run}` holds no finished run: results.json: {error.strerror}.") from None
+    except BadInputError:
+        raise
     except (ValueError, TypeError) as error:
         raise BadInputError(f"`{folder / 'results.json'}` cannot be read as the results of a run: {error}.") from None
     except (KeyError, jinja2.UndefinedError) as error:
@@ -93,6 +104,16 @@ def write_card(run: str | Path, repo_id: str | None = None) -> Path:
         ) from None
     card.save(folder / "README.md")
     return folder / "README.md"
+
+
+def _study_of(path: Path, results: dict) -> dict | None:
+    """The study beside a run's results, if there is one."""
+    if not path.exists():
+        return None
+    study = json.loads(path.read_text(encoding="utf-8"))
+    if study["recipe"] != results["recipe"]:
+        raise BadInputError(f"`{path}` is a study of another recipe than that of the run beside it: remove it.")
+    return study
 
 
 def _recipe_yaml(recipe: dict) -> str:
@@ -165,6 +186,10 @@ def _result_rows(results: dict) -> list[dict[str, str]]:
         row["seed"] = str(run["seed"])
         rows.append(row)
     return rows
+
+
+def _study_rows(study: dict) -> list[dict[str, str]]:
+    return [row | {"model": markdown.plain(row["model"])} for row in table_rows(study)]
 
 
 def _expert_rows(results: dict) -> list[dict[str, str]]:

@@ -13,13 +13,14 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
-from tailmoe.hub_cards.model_card import write_card
+from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
 from tailmoe.hub_cards.repository import Pushed, Repository
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import load_recipe
 
-NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", "results.json", "recipe.yaml")
-LISTED = re.compile(r"[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
+RESULTS_NAME, RECIPE_NAME = "results.json", "recipe.yaml"
+NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", RESULTS_NAME, RECIPE_NAME)
+LISTED = re.compile(rf"{re.escape(STUDY_NAME)}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
 # a run of its own; caches; unfinished training
 LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
 LARGEST_DIFFERENCE = 1e-6
@@ -100,18 +101,29 @@ def push_run(
 
 
 def _remove_local_paths(folder: Path) -> str:
-    """Of absolute paths in the results and the recipe leave the last part; return the run's name."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    load_recipe(str(folder / "recipe.yaml"))  # the card says that it trains
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    for run in filter(None, (results, results["baseline"])):
-        run["command"] = shlex.join(_last_part(word) for word in shlex.split(run["command"]))
-        run["dataset"]["name"] = _last_part(run["dataset"]["name"])
-    for each in filter(None, (results["recipe"], (results["baseline"] or {}).get("recipe"), recipe)):
-        each["data"] = {key: _last_part(value) for key, value in each["data"].items()}
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    return results["name"]
+    """Of absolute paths in the results, the study and the recipe leave the last part; return the run's name."""
+    load_recipe(str(folder / RECIPE_NAME))  # the card says that it trains
+    recipe = _without_local_paths(yaml.safe_load((folder / RECIPE_NAME).read_text(encoding="utf-8")))
+    (folder / RECIPE_NAME).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    for path in (folder / STUDY_NAME, folder / RESULTS_NAME):
+        if path.exists():
+            content = _without_local_paths(json.loads(path.read_text(encoding="utf-8")))
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return content["name"]
+
+
+def _without_local_paths(content: dict) -> dict:
+    """Results, a study, a recipe or the baseline of one."""
+    if "command" in content:
+        content["command"] = shlex.join(_last_part(word) for word in shlex.split(content["command"]))
+    if "dataset" in content:
+        content["dataset"]["name"] = _last_part(content["dataset"]["name"])
+    for each in (content, content.get("recipe", {})):
+        if "data" in each:
+            each["data"] = {key: _last_part(value) for key, value in each["data"].items()}
+    if content.get("baseline") is not None:
+        _without_local_paths(content["baseline"])
+    return content
 
 
 def _last_part(value: object) -> object:

@@ -40,7 +40,7 @@ def _set_up_logging() -> None:
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for library in ("httpx", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
+    for library in ("httpx2", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
         logging.getLogger(library).setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.run import train_recipe
@@ -17,7 +18,7 @@ ENVIRONMENT = ("commit", "versions", "hardware", "date")
 
 
 def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) -> dict:
-    """Train `recipe` once per seed under `output_dir/seed-<n>` and write `output_dir/study.json`.
+    """Train `recipe` once per seed under `output_dir/seed-<n>` and write `output_dir/study.json`, and each run's card anew.
 
     Finished seeds are read, not trained again; an interrupted one is resumed.
 
@@ -35,8 +36,20 @@ def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) 
         logger.info("Seed %d of %s", seed, recipe.name)
         runs.append(train_recipe(recipe, output_dir / f"seed-{seed}", seed, resume=True))
     study = summarise(runs) | {"command": command}
-    (output_dir / "study.json").write_text(json.dumps(study, indent=2) + "\n")
+    _write(output_dir, study)
+    for seed in seeds:  # each card tells of the others
+        folder = output_dir / f"seed-{seed}"
+        parts = [(folder, study)]
+        if study["baseline"] is not None:
+            parts.append((folder / "baseline", study["baseline"]))
+        for part, its_study in parts:
+            _write(part, its_study)
+            write_card(part)
     return study
+
+
+def _write(folder: Path, study: dict) -> None:
+    (folder / STUDY_NAME).write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
 
 
 def summarise(runs: list[dict]) -> dict:

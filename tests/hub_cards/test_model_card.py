@@ -285,3 +285,18 @@ def test_a_folder_without_results_is_named_and_keeps_its_card(run_folder, conten
 def test_a_wrong_repository_is_named(run_folder, repo_id):
     with pytest.raises(BadInputError, match="is no name of a repository"):
         write_card(run_folder, repo_id)
+
+
+def test_a_study_beside_the_results_tells_the_spread_over_seeds(run_folder, study, results):
+    assert "One seed was run" in write_card(run_folder).read_text()
+    (run_folder / "study.json").write_text(json.dumps(study))
+    write_card(run_folder)
+    card = ModelCard.load(run_folder / "README.md")
+    rows = table_after(card, "The same over the seeds 0, 1, 2, mean ± standard deviation")
+    assert [row["overall"] for row in rows] == ["62.34 ± 0.00", "72.50 ± 1.80"]
+    assert "The weights are those of seed 4" in card.text
+    assert "One seed was run" not in card.text
+    study["recipe"] = study["recipe"] | {"title": "another"}
+    (run_folder / "study.json").write_text(json.dumps(study))
+    with pytest.raises(BadInputError, match=r"study\.json` is a study of another recipe"):
+        write_card(run_folder)

@@ -38,10 +38,19 @@ def test_a_folder_is_a_complete_repository_of_files_that_a_run_writes(folder):
 
 
 def test_the_card_is_that_of_the_results_and_the_hub_finds_it_valid(folder, hub):
-    results = json.loads((folder / "results.json").read_text())
+    results, study = (json.loads((folder / f"{name}.json").read_text()) for name in ("results", "study"))
     figures = sorted(path.relative_to(folder).as_posix() for path in folder.glob("figures/*.png"))
-    assert (folder / "README.md").read_text() == str(render_model_card(results, figures=figures))
+    assert (folder / "README.md").read_text() == str(render_model_card(results, figures=figures, study=study))
     ModelCard.load(folder / "README.md").validate(repo_type="model")
+
+
+def test_its_study_is_that_of_the_results_table(folder):
+    results, study = (json.loads((folder / f"{name}.json").read_text()) for name in ("results", "study"))
+    assert 0 in study["seeds"]
+    first = study["runs"][study["seeds"].index(0)]
+    assert first["metrics"] == results["metrics"]
+    whole = json.loads((MODELS.parent / "results" / f"{study['name'].removesuffix('-baseline')}.json").read_text())
+    assert study["runs"] == (whole if whole["name"] == study["name"] else whole["baseline"])["runs"]
 
 
 def test_the_results_were_measured_at_a_commit_without_changes_and_tell_no_path(folder):

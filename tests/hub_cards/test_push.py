@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from tailmoe.hub_cards import push, repository
 from tailmoe.hub_cards.push import files_to_push, push_run
 from tailmoe.training import cli
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.study import summarise
 
 API = HfApi()
 REPO = "zoo/tiny-icl-moe"
@@ -244,6 +247,8 @@ def test_paths_of_this_machine_are_not_pushed(hub, run, quick, results):
     for part in (results, results["baseline"]):
         part["dataset"]["name"] = part["recipe"]["data"]["name"] = private
     (run / "results.json").write_text(json.dumps(results))
+    study = summarise([results]) | {"command": results["command"]}
+    (run / "study.json").write_text(json.dumps(study))
     (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results["recipe"]}))
     push_run(run, REPO)
     there = published()
@@ -311,6 +316,29 @@ def test_a_lost_answer_of_a_pull_request_is_recognised(hub, run, quick, inject):
     assert push_run(run, REPO, create_pr=True).url.endswith("/discussions/1")
     refs = API.list_repo_refs(REPO, include_pull_requests=True)
     assert len(refs.pull_requests) == 1
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_download_is_told_and_the_next_one_is_whole(hub, run, tmp_path):
+    push_run(run, REPO)
+    (tmp_path / "image.png").write_bytes(_png())
+    largest = (run / "model.safetensors").stat().st_size
+    assert largest > (run / "config.json").stat().st_size
+
+    def predict(limit):
+        command = ["-c", "import sys; from tailmoe.training.cli import main; sys.exit(main())", "predict", REPO]
+        return subprocess.run(
+            [sys.executable, *command, str(tmp_path / "image.png")],
+            env=os.environ | {"HF_HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),  # as a full disk: OSError
+            capture_output=True,
+            text=True,
+        )
+
+    full = predict(largest - 1)
+    assert full.returncode == 2, full.stderr
+    assert re.fullmatch(f"tailmoe: `{REPO}` cannot be loaded.*: .*File too large.*\n", full.stderr)
+    enough = predict(resource.RLIM_INFINITY)
+    assert enough.returncode == 0, enough.stderr
 
 
 @pytest.mark.parametrize("pushes", [20, pytest.param(200, marks=pytest.mark.slow)])
