@@ -78,6 +78,7 @@ class Repository:
         names: list[str],
         message: str,
         check_deleted: Callable[[list[str]], None] = lambda names: None,
+        variables: dict[str, str] | None = None,
     ) -> Pushed:
         """Make the repository hold these files and no others; nothing happens if it does already.
 
@@ -88,6 +89,7 @@ class Repository:
             names: Of the files.
             message: Of the commit.
             check_deleted: Given the names of files that the commit would delete, raises if they must stay.
+            variables: Of a Space: what its environment holds; set before the files are there, so that it starts with them.
 
         Raises:
             BadInputError: If the card is not valid, the token missing or not enough, the name that of a repository of
@@ -100,6 +102,7 @@ class Repository:
         files = {name: folder / name for name in names}
         try:
             self._prepare(RepoCard.load(files["README.md"]))
+            self._set_variables(variables or {})
             return self._attempt(lambda: self._commit(files, message, check_deleted))
         except BadInputError:
             raise
@@ -131,6 +134,12 @@ class Repository:
                     self.repo_id, repo_type=self.repo_type, branch=self.revision, exist_ok=True
                 )
             )
+
+    def _set_variables(self, variables: dict[str, str]) -> None:
+        there = self._attempt(lambda: self.api.get_space_variables(self.repo_id)) if variables else {}
+        for key, value in variables.items():
+            if key not in there or there[key].value != value:  # setting one restarts the Space
+                self._attempt(lambda key=key, value=value: self.api.add_space_variable(self.repo_id, key, value))
 
     def _check_type(self) -> None:
         def exists(repo_type: RepoType) -> bool:

@@ -117,6 +117,13 @@ def _data(args: argparse.Namespace) -> int:
     return 0
 
 
+def _space(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.space import push_space
+
+    _tell_pushed(push_space(args.repo, args.model, args.baseline, args.private))
+    return 0
+
+
 def _columns(args: argparse.Namespace) -> dict[str, str | None]:
     return {name: getattr(args, name) for name in ("image_column", "label_column", "config_name")}
 
@@ -128,7 +135,7 @@ def _tell_pushed(pushed: "Pushed") -> None:
 def _demo(args: argparse.Namespace) -> int:
     from tailmoe.training.demo import run_demo
 
-    run_demo(args.model, args.port)
+    run_demo(args.model, args.baseline, args.port)
     return 0
 
 
@@ -172,6 +179,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "card": _card,
     "push": _push,
     "data": _data,
+    "space": _space,
     "demo": _demo,
     "benchmark": _benchmark,
     "study": _study,

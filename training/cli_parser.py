@@ -45,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     push.add_argument("repo", metavar="REPO", help="OWNER/NAME; created if it does not exist")
     _add_push_options(push)
 
+    space = _add(commands, "space", "push the demo of a model to the Hub", help_texts.SPACE)
+    space.add_argument("repo", metavar="REPO", help="OWNER/NAME of the Space; created if it does not exist")
+    space.add_argument("--model", required=True, metavar="REPO", help="the model's repository")
+    space.add_argument("--baseline", metavar="REPO", help="repository of the model to compare with")
+    space.add_argument("--private", action="store_true", help="make a Space that is created private")
+
     data = _add(commands, "data", "long-tailed splits as a data set that anyone can load", help_texts.DATA)
     data.add_argument("name", metavar="NAME|DIR|HUB_ID", help="data set the splits are made of")
     data.add_argument(
@@ -64,7 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_push_options(data)
 
     demo = _add(commands, "demo", "the demo page on this machine", help_texts.DEMO)
-    demo.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
+    demo.add_argument(
+        "model", metavar="MODEL", nargs="?", help="folder of a run, or a Hub id (default: what ships with tailmoe)"
+    )
+    demo.add_argument("--baseline", metavar="MODEL", help="model to compare with (default: the run's own baseline)")
     demo.add_argument("--port", type=int, help="port of the page (default: the first free one from 7860 on)")
 
     benchmark = _add(commands, "benchmark", "measure how fast this machine trains and predicts", help_texts.BENCHMARK)

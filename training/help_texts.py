@@ -70,9 +70,19 @@ machine's own limits. All parts take about eight minutes on 2 cores.
 """
 
 DEMO = """\
-Open a page that classifies an image and shows each expert's view. Ctrl-C ends it.
+Open the demo's page on this machine: what each expert sees in an image, beside plain cross-entropy where there is a baseline.
+Without MODEL it shows the pair that ships with tailmoe. Ctrl-C ends it.
 
+  tailmoe demo
   tailmoe demo runs/quickstart
+  tailmoe demo me/icl-moe-fashion-mnist-lt --baseline me/cross-entropy-fashion-mnist-lt
+"""
+
+SPACE = """\
+Push the demo's page to the Hub, as a Space that shows a model there. The model is pinned to the commit that its repository
+now has: repeat the command to move on. Pushing again changes nothing.
+
+  tailmoe space me/what-each-expert-sees --model me/icl-moe-fashion-mnist-lt --baseline me/cross-entropy-fashion-mnist-lt
 """
 
 CARD = """\

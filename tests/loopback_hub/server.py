@@ -171,6 +171,14 @@ class LoopbackHub:
                 return JSONResponse([_commit_row(commit) for commit in history])
         user = self._writer(request, repository.name.split("/")[0])
         match [request.method, *rest]:
+            case ["GET" | "POST", "variables"]:
+                asked = await request.json() if request.method == "POST" else None
+                with store.lock:
+                    repository = store.repository(repository.kind, repository.name)
+                    if asked is not None:
+                        repository.variables[asked["key"]] = asked["value"]
+                        store.save(repository)
+                return JSONResponse({key: {"value": value} for key, value in repository.variables.items()})
             case ["PUT", "settings"]:
                 asked = await request.json()
                 with store.lock:

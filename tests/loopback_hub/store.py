@@ -44,6 +44,7 @@ class Repository:
     private: bool
     sdk: str | None = None
     refs: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)  # of a Space
 
 
 def now() -> str:

@@ -1,121 +1,249 @@
-"""The Space: self-contained, and its page answers as the model does."""
+"""The Space as programs see it: self-contained, right, and still there after every kind of upload."""
 
 import ast
-import json
-import os
-import socket
-import subprocess
+import io
+import struct
 import sys
-import time
-from pathlib import Path
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import numpy as np
 import pytest
 import torch
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
+from gradio_client.exceptions import AppError
+from huggingface_hub import SpaceCard
 from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from tailmoe.modeling import (
-    ICLMoEConfig,
-    ICLMoEForImageClassification,
-    SNNLMoEConfig,
-    SNNLMoEForImageClassification,
-    TailMoEImageProcessor,
+import tailmoe.modeling  # noqa: F401 (registers our models)
+
+from .conftest import MODELS, ROOT, SPACE
+from .load import load
+
+EXAMPLES = SPACE / "examples"
+MOST_MEMORY = 2e9
+
+
+def classify(page, path):
+    return page.client.predict(handle_file(str(path)), api_name="/classify")
+
+
+# what it says
+
+
+def test_the_answer_is_the_models_with_training_counts(pair):
+    folder = MODELS / "icl-moe-fashion-mnist-lt"
+    model, processor = (
+        loader.from_pretrained(folder) for loader in (AutoModelForImageClassification, AutoImageProcessor)
+    )
+    outputs = model.eval()(**processor(Image.open(EXAMPLES / "bag.png"), return_tensors="pt"))
+    answer = classify(pair, EXAMPLES / "bag.png")
+    values, classes = outputs.logits[0].softmax(-1).topk(5)
+    assert [each["label"] for each in answer["labels"]] == [model.config.id2label[c] for c in classes.tolist()]
+    assert [each["probability"] for each in answer["labels"]] == pytest.approx(values.tolist(), abs=1e-5)
+    for each in answer["labels"]:
+        count = model.config.class_counts[model.config.label2id[each["label"]]]
+        assert each["training_images"] == count
+        assert each["shot_group"] == ("many" if count > 100 else "few" if count < 20 else "medium")
+    assert len(answer["experts"]) == 3
+    best = [experts[0]["label"] for experts in answer["experts"]]
+    assert best == [model.config.id2label[c] for c in outputs.expert_logits[0].argmax(-1).tolist()]
+    assert answer["gate"] is None
+    assert ("All 3 experts say" in answer["agreement"]) == (len(set(best)) == 1)
+
+
+def test_a_gates_weights_are_told(snnl):
+    answer = classify(snnl, EXAMPLES / "bag.png")
+    assert len(answer["gate"]) == 2
+    assert sum(answer["gate"]) == pytest.approx(1)
+    assert "expert" in answer["agreement"]
+
+
+# whatever is uploaded
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def bomb(side):
+    """A PNG of one bit a pixel that is small as a file and large decoded."""
+    row = b"\0" * (1 + (side + 7) // 8)
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+
+    def chunk(kind, content):
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+GREY = Image.open(EXAMPLES / "ankle-boot.png").convert("L")
+WHOLE = {
+    "animated.gif": lambda: encoded(GREY, "GIF", save_all=True, append_images=[GREY.rotate(90)]),
+    "cmyk.jpg": lambda: encoded(GREY.convert("CMYK"), "JPEG"),
+    "sixteen.png": lambda: encoded(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257)),
+    "alpha.png": lambda: encoded(GREY.convert("RGBA")),
+    "palette.png": lambda: encoded(GREY.convert("P")),
+    "rotated.png": lambda: encoded(GREY.rotate(90, expand=True), exif=exif(6)),
+    "image.webp": lambda: encoded(GREY.convert("RGB"), "WEBP", lossless=True),
+}
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_images_of_every_kind_get_the_answer_of_the_plain_one(pair, tmp_path, name):
+    (tmp_path / name).write_bytes(WHOLE[name]())
+    expected, answer = classify(pair, EXAMPLES / "ankle-boot.png"), classify(pair, tmp_path / name)
+    assert answer["labels"][0]["label"] == expected["labels"][0]["label"]
+    assert answer["labels"][0]["probability"] == pytest.approx(expected["labels"][0]["probability"], abs=0.1)
+
+
+def test_one_pixel_is_an_image(pair, tmp_path):
+    (tmp_path / "dot.png").write_bytes(encoded(GREY.resize((1, 1))))
+    assert classify(pair, tmp_path / "dot.png")["labels"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("words.png", lambda: b"words, not pixels", "cannot be read as an image"),
+        ("empty.png", lambda: b"", "cannot be read as an image"),
+        ("cut.jpg", lambda: encoded(GREY.resize((300, 300)), "JPEG")[:2000], "cannot be read as an image"),
+        ("script.svg", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "cannot be read"),
+        ("bomb.png", lambda: bomb(20_000), "more than 40 megapixels"),
+        ("large.png", lambda: bomb(6_400), "more than 40 megapixels"),
+    ],
 )
-
-SPACE = Path(__file__).parents[2] / "spaces" / "image_classification"
-FIELDS = {"num_channels": 1, "image_size": 28, "hidden_sizes": [4, 8], "depths": [1, 1], "num_experts": 2}
-NAMES = {0: "shirt", 1: "shoe", 2: "bag"}
-LABELS = {"id2label": NAMES, "label2id": {name: index for index, name in NAMES.items()}, "class_counts": [1200, 50, 7]}
-START = "import sys; sys.modules['tailmoe'] = None; import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def test_what_is_no_image_gets_one_sentence_and_the_page_stays(pair, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content())
+    with pytest.raises(AppError, match=message) as error:
+        classify(pair, tmp_path / name)
+    assert "Traceback" not in str(error.value)
+    assert classify(pair, EXAMPLES / "bag.png")["labels"][0]["label"] == "Bag"
+    assert pair.process.memory_info().rss < MOST_MEMORY
 
 
-@pytest.fixture(scope="module", params=["icl", "snnl"])
-def served(request, tmp_path_factory):
-    """A model, its processor, an image, and a client of the page, in a process that cannot import tailmoe."""
-    folder = tmp_path_factory.mktemp(request.param)
-    torch.manual_seed(0)
-    if request.param == "icl":
-        model = ICLMoEForImageClassification(ICLMoEConfig(**FIELDS, **LABELS)).eval()
-    else:
-        model = SNNLMoEForImageClassification(SNNLMoEConfig(**FIELDS, **LABELS)).eval()
-    processor = TailMoEImageProcessor(num_channels=1, size={"height": 28, "width": 28})
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    image = folder / "image.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)).save(image)
-    port = free_port()
-    environment = os.environ | {
-        "MODEL_ID": str(folder),
-        "GRADIO_SERVER_PORT": str(port),
-        "HF_HOME": str(folder / "hf"),
-    }
-    environment |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1,localhost"}
-    page = subprocess.Popen([sys.executable, "-c", START, str(SPACE / "app.py")], cwd=folder, env=environment)
-    try:
-        yield model, processor, image, connect(port, page)
-    finally:
-        page.terminate()
-        page.wait(timeout=20)
+def test_a_file_of_200_megabytes_is_refused_before_it_is_read(pair):
+    content = io.BytesIO(bytes(200_000_000))
+    answer = httpx2.post(f"{pair.url}/gradio_api/upload", files={"files": ("large.png", content)}, timeout=60)
+    assert answer.status_code == 413
+    assert "exceeded maximum allowed size" in answer.text
+    assert pair.process.memory_info().rss < MOST_MEMORY
 
 
-def connect(port, page, seconds=90):
-    until = time.monotonic() + seconds
-    while True:
-        assert page.poll() is None, "the page did not start"
-        try:
-            return Client(f"http://127.0.0.1:{port}", verbose=False)
-        except Exception:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.3)
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "app.py", "APP/app.py", "APP/../log"]
+)
+def test_no_file_but_uploads_can_be_fetched(pair, path):
+    path = path.replace("APP", str(pair.folder))
+    assert httpx2.get(f"{pair.url}/gradio_api/file={path}").status_code in (403, 404)
 
 
-def test_the_page_answers_as_the_model_does(served):
-    model, processor, image, client = served
-    answer, sentence, table = client.predict(handle_file(image), api_name="/classify")
-    outputs = model(**processor(Image.open(image), return_tensors="pt"))
-    expected = outputs.logits[0].softmax(-1)
-    shown = {each["label"]: each["confidence"] for each in answer["confidences"]}
-    assert shown == pytest.approx({NAMES[c]: float(p) for c, p in enumerate(expected.detach())}, abs=1e-5)
-    group = {"shirt": "1,200 training images**: a many-shot", "shoe": "50 training images**: a medium-shot"}
-    assert group.get(answer["label"], "7 training images**: a few-shot") in sentence
-    assert [row[0][:8] for row in table["data"]] == ["expert 1", "expert 2"]
-    best = NAMES[int(outputs.expert_logits[0, 1].argmax())]
-    assert table["data"][1][1].startswith(best)
-    assert ("gate" in table["data"][0][0]) == ("gate_probs" in outputs)
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_no_file_but_uploads_can_be_classified(pair, meta):
+    file = pair.folder / "examples" / "bag.png"  # an image, but of this machine
+    asked = httpx2.post(f"{pair.url}/gradio_api/call/classify", json={"data": [{"path": str(file), **meta}]})
+    answer = httpx2.get(f"{pair.url}/gradio_api/call/classify/{asked.json()['event_id']}", timeout=30).text
+    assert "event: error" in answer
+    assert "labels" not in answer
 
 
-def test_a_file_that_is_no_image_is_refused_and_the_page_stays_up(served):
-    _, _, image, client = served
-    text = image.with_name("words.png")
-    text.write_text("words, not pixels")
-    with pytest.raises(Exception):  # noqa: B017, PT011 (the client's own, whatever its type)
-        client.predict(handle_file(text), api_name="/classify")
-    with pytest.raises(Exception, match="Choose an image first"):
-        client.predict(None, api_name="/classify")
-    assert client.predict(handle_file(image), api_name="/classify")
+def test_an_uploaded_script_is_never_shown_as_a_page(pair):
+    svg = ("x.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+    (path,) = httpx2.post(f"{pair.url}/gradio_api/upload", files={"files": svg}).json()
+    answer = httpx2.get(f"{pair.url}/gradio_api/file={path}")
+    assert answer.headers["content-disposition"].startswith("attachment")
 
 
-def test_the_space_imports_nothing_of_ours_and_pins_what_it_needs():
-    tree = ast.parse((SPACE / "app.py").read_text())
-    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in modules} == {"os", "gradio", "torch", "PIL", "transformers"}
-    constraints = (SPACE.parents[1] / "constraints.txt").read_text().split()
-    assert set((SPACE / "requirements.txt").read_text().split()) <= set(constraints)
+# many at once
 
 
-def test_the_space_says_what_the_hub_asks_for():
-    from huggingface_hub import SpaceCard
+def test_twenty_visitors_at_once_are_each_answered(pair):
+    figures = load(pair.url, EXAMPLES / "bag.png", visitors=20, images_each=2)
+    assert (figures["answers"], figures["errors"]) == (40, 0)
 
+
+@pytest.mark.slow
+def test_a_burst_of_500_requests_ends_in_answers_or_a_clear_message(pair):
+    with ThreadPoolExecutor(100) as visitors:
+        jobs = [visitors.submit(classify, pair, EXAMPLES / "bag.png") for _ in range(500)]
+        errors = [job.exception() for job in jobs]
+    assert all(error is None or "queue" in str(error).lower() for error in errors)
+    assert sum(error is None for error in errors) > 100
+    assert classify(pair, EXAMPLES / "bag.png")["labels"][0]["label"] == "Bag"
+    assert pair.process.memory_info().rss < MOST_MEMORY
+
+
+# the folder
+
+
+def test_it_imports_nothing_of_ours_and_pins_what_it_needs():
+    own = {path.stem for path in SPACE.glob("*.py")}
+    modules = set()
+    for path in SPACE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                modules.add(node.module.split(".")[0])
+    packages = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}
+    needed = {packages.get(name, name) for name in modules - own - sys.stdlib_module_names}
+    pins = (SPACE / "requirements.txt").read_text().split()
+    assert {pin.split("==")[0] for pin in pins} == needed
+    assert set(pins) <= set((ROOT / "constraints.txt").read_text().split())
+
+
+def test_it_says_what_the_hub_asks_for_and_gradio_is_the_one_that_is_tested():
     card = SpaceCard.load(SPACE / "README.md")
     assert card.data.sdk == "gradio"
+    assert f"gradio=={card.data.sdk_version}" in (SPACE / "requirements.txt").read_text().split()
     assert (SPACE / card.data.app_file).is_file()
-    assert json.dumps(card.data.to_dict())
+
+
+def test_heat_maps_are_grad_cam(monkeypatch):
+    """Against the definition: gradients of the answer by the map itself, averaged over its places."""
+    monkeypatch.syspath_prepend(str(SPACE))
+    from classifier import Classifier
+
+    for name in ("icl-moe-fashion-mnist-lt", "cross-entropy-fashion-mnist-lt", "snnl-moe-fashion-mnist-lt"):
+        classifier = Classifier(str(MODELS / name))
+        model, image = classifier.model, Image.open(EXAMPLES / "shirt.png")
+        inputs = classifier.processor(image, return_tensors="pt")
+        states = model(**inputs, output_hidden_states=True).hidden_states
+        maps = [
+            (expert(list(states[1:])) if classifier.is_icl else states[-2]).detach().requires_grad_()
+            for expert in (model.experts if classifier.is_icl else range(classifier.num_experts))
+        ]
+        logits = classifier._expert_logits(torch.stack([each.mean(dim=(-2, -1)) for each in maps], dim=1))
+        for expert, each in enumerate(maps):
+            (gradient,) = torch.autograd.grad(logits[0, expert].max(), each, retain_graph=True)
+            heat = (gradient.mean(dim=(-2, -1), keepdim=True) * each).sum(dim=1).relu()[0]
+            torch.testing.assert_close(classifier.view(image).maps[expert], heat / heat.max(), rtol=1e-3, atol=1e-4)
+
+
+def test_priors_at_the_marks_of_the_slider(monkeypatch):
+    monkeypatch.syspath_prepend(str(SPACE))
+    from classifier import Classifier, prior_at
+
+    training, own = torch.tensor([0.9, 0.09, 0.01]), torch.tensor([0.0, 1.0, 3.0])
+    torch.testing.assert_close(prior_at(0, training, own), training)
+    torch.testing.assert_close(prior_at(1, training, own), torch.full((3,), 1 / 3))
+    torch.testing.assert_close(prior_at(2, training, own), torch.tensor([0.0, 0.25, 0.75]))
+    torch.testing.assert_close(prior_at(0.5, training, own), training.sqrt() / training.sqrt().sum())
+    for name, balanced in (("icl-moe-fashion-mnist-lt", True), ("cross-entropy-fashion-mnist-lt", False)):
+        classifier, logits = Classifier(str(MODELS / name)), torch.randn(10)
+        own_place = prior_at(1.0 if balanced else 0.0, classifier.training_prior(), torch.ones(10))
+        torch.testing.assert_close(classifier.probabilities(logits, own_place), logits.softmax(-1))

@@ -300,6 +300,26 @@ def test_a_folder_that_is_not_a_model_is_named(tmp_path, image_file, capsys):
     )
 
 
+def test_the_demo_shows_the_pair_that_ships_a_runs_own_baseline_or_what_is_asked(monkeypatch, tmp_path):
+    served = []
+    monkeypatch.setattr(os, "execve", lambda program, command, environment: served.append(environment))
+    monkeypatch.setenv("BASELINE_ID", "left over")
+    models = Path(__file__).parents[2] / "hub_cards" / "models"
+    icl, plain, snnl = (models / f"{name}-fashion-mnist-lt" for name in ("icl-moe", "cross-entropy", "snnl-moe"))
+    shutil.copytree(icl, tmp_path / "run")
+    shutil.copytree(plain, tmp_path / "run" / "baseline")
+    for command in ((), (tmp_path / "run",), (snnl,), (snnl, "--baseline", plain)):
+        assert cli.main(["demo", *map(str, command), "--port", "7999"]) == 0
+    asked = [(environment["MODEL_ID"], environment.get("BASELINE_ID")) for environment in served]
+    run = (tmp_path / "run", tmp_path / "run" / "baseline")
+    assert asked == [
+        tuple(None if path is None else str(path) for path in pair)
+        for pair in ((icl, plain), run, (snnl, None), (snnl, plain))
+    ]
+    assert {environment["GRADIO_SERVER_PORT"] for environment in served} == {"7999"}
+    assert cli.main(["demo", str(snnl), "--baseline", str(tmp_path)]) == 2
+
+
 def test_the_demo_says_when_its_model_is_none(tmp_path, capsys):
     assert "is not a model" in fails(capsys, "demo", tmp_path)
 

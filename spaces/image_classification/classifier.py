@@ -1,0 +1,177 @@
+"""A mixture of experts from the Hub, and all that the page asks of it."""
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+FEW_BELOW, MANY_ABOVE = 20, 100  # training images of a class
+POSITIONS = 41  # of the slider of priors, where its line is drawn
+
+
+@dataclass(frozen=True)
+class View:
+    """What the model makes of one image, for M experts and C classes.
+
+    Args:
+        image: As the model sees it, but for its size.
+        logits: (C,), the ensemble's.
+        expert_probabilities: (M, C).
+        gate: (M,), the gate's weights; None for a model without a gate.
+        maps: (M, H, W) in [0, 1]: Grad-CAM of each expert's own first answer (Selvaraju et al., ICCV 2017).
+    """
+
+    image: Image.Image
+    logits: Tensor
+    expert_probabilities: Tensor
+    gate: Tensor | None
+    maps: Tensor
+
+
+class Classifier:
+    """A model with its image processor and, where its repository has them, its results.
+
+    Args:
+        model_id: A repository on the Hub, or a folder.
+        revision: The commit it is pinned to.
+
+    Raises:
+        ValueError: If the model has no experts, or does not tell how many training images a class had.
+    """
+
+    def __init__(self, model_id: str, revision: str | None = None):
+        # the model's code lies beside its weights, and the owner of this page chose the repository
+        options = {"revision": revision, "trust_remote_code": True}
+        self.model = AutoModelForImageClassification.from_pretrained(model_id, **options).eval()
+        self.processor = AutoImageProcessor.from_pretrained(model_id, **options)
+        config = self.model.config
+        if config.model_type not in ("icl_moe", "snnl_moe") or config.class_counts is None:
+            raise ValueError(
+                f"{model_id} is no ICL-MoE or SNNL-MoE that knows its training counts: give another MODEL_ID."
+            )
+        self.name = model_id.rstrip("/").rpartition("/")[2]
+        self.labels: list[str] = [config.id2label[c] for c in range(config.num_labels)]
+        self.counts: list[int] = list(config.class_counts)
+        self.results = _results(model_id, revision)
+        self.lock = threading.Lock()  # one image at a time: the hooks belong to the model
+
+    @property
+    def is_icl(self) -> bool:
+        """Whether it is an ICL-MoE; else it is an SNNL-MoE."""
+        return self.model.config.model_type == "icl_moe"
+
+    def group(self, c: int) -> str:
+        """Shot group of a class: many, medium or few."""
+        return "many" if self.counts[c] > MANY_ABOVE else "few" if self.counts[c] < FEW_BELOW else "medium"
+
+    def view(self, image: Image.Image) -> View:
+        """Look at one image."""
+        inputs = self.processor(image, return_tensors="pt")
+        parts = list(self.model.experts) if self.is_icl else [self.model.extractor[-1]]
+        maps: list[Tensor] = []
+        with self.lock, torch.no_grad():
+            hooks = [part.register_forward_hook(lambda *call: maps.append(call[-1])) for part in parts]
+            try:
+                outputs = self.model(**inputs)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+        gate = outputs.get("gate_probs")
+        return View(
+            image=image,
+            logits=outputs["logits"][0],
+            expert_probabilities=outputs["expert_logits"][0].softmax(dim=-1),
+            gate=None if gate is None else gate[0],
+            maps=self._grad_cam(torch.stack(maps, dim=1).expand(-1, self.num_experts, -1, -1, -1))[0],
+        )
+
+    @property
+    def num_experts(self) -> int:
+        return self.model.config.num_experts
+
+    def _grad_cam(self, maps: Tensor) -> Tensor:
+        """(B, M, D, H, W) -> (B, M, H, W): the experts' last maps, weighed by what each channel adds to their answer."""
+        with torch.enable_grad():
+            features = maps.mean(dim=(-2, -1)).requires_grad_()
+            answers = self._expert_logits(features).amax(dim=-1)
+            (weights,) = torch.autograd.grad(answers.sum(), features)
+        heat = (weights[..., None, None] * maps).sum(dim=2).relu()
+        return heat / heat.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+
+    def _expert_logits(self, features: Tensor) -> Tensor:
+        """(B, M, D) -> (B, M, C)."""
+        model = self.model
+        if self.is_icl:
+            return (model.classifier if model.balanced_classifier is None else model.balanced_classifier)(features)
+        return model.expert_classifier(model.expert_hidden(features).relu())
+
+    def probabilities(self, logits: Tensor, prior: Tensor) -> Tensor:
+        """Probabilities (C,) where classes occur as in `prior` (C,), which sums to 1 (Saerens et al., 2002)."""
+        return (logits - self.own_prior().log() + prior.log()).softmax(dim=-1)
+
+    def along_priors(self, logits: Tensor, own: Tensor, most: int = 5) -> dict[int, list[float]]:
+        """Probability at evenly spaced positions of the slider, of the classes that are probable anywhere on it.
+
+        Args:
+            logits: (C,).
+            own: The visitor's prior (C,), see `prior_at`.
+            most: Classes at most.
+        """
+        places = [2 * n / (POSITIONS - 1) for n in range(POSITIONS)]
+        along = torch.stack([self.probabilities(logits, prior_at(p, self.training_prior(), own)) for p in places])
+        highest = along.amax(dim=0).topk(min(most, len(logits))).indices
+        return {c: along[:, c].tolist() for c in highest.tolist()}
+
+    def training_prior(self) -> Tensor:
+        """How often the classes occur in the training images: (C,)."""
+        counts = torch.tensor(self.counts, dtype=torch.float)
+        return counts / counts.sum()
+
+    def own_prior(self) -> Tensor:
+        """The prior that the model's own answer assumes: balanced heads, that all classes are equally frequent."""
+        if self.is_icl and self.model.config.balanced_heads:
+            return torch.full((len(self.counts),), 1 / len(self.counts))
+        return self.training_prior()
+
+    def expert_similarity(self) -> Tensor:
+        """Cosine similarity (M, M) of the experts' first-layer weights."""
+        if self.is_icl:
+            weights = [
+                next(m for m in expert.modules() if isinstance(m, nn.Conv2d)).weight for expert in self.model.experts
+            ]
+        else:
+            weights = list(self.model.expert_hidden.weight)
+        rows = nn.functional.normalize(torch.stack([weight.detach().flatten() for weight in weights]), dim=1)
+        return rows @ rows.T
+
+
+def prior_at(position: float, training: Tensor, own: Tensor) -> Tensor:
+    """The prior (C,) at a position of the slider.
+
+    Args:
+        position: 0 for `training`, 1 for all classes equal, 2 for `own`; between 0 and 1 logarithms are mixed, as in logit
+            adjustment, between 1 and 2 shares.
+        training: (C,), above 0.
+        own: (C,), at least 0, not all 0.
+    """
+    if position <= 1:
+        return ((1 - position) * training.log()).softmax(dim=-1)
+    equal = torch.full_like(training, 1 / len(training))
+    return (2 - position) * equal + (position - 1) * own / own.sum()
+
+
+def _results(model_id: str, revision: str | None) -> dict | None:
+    path = Path(model_id) / "results.json"
+    if not Path(model_id).is_dir():
+        try:
+            path = Path(hf_hub_download(model_id, "results.json", revision=revision))
+        except EntryNotFoundError:
+            return None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
