@@ -6,7 +6,7 @@ from html import escape
 from classifier import FEW_BELOW, MANY_ABOVE, Classifier
 
 WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 16, 44
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 28, 44
 COLOURS = ("#3b82c4", "#d9722b", "#2a9d78", "#c56aa5", "#b48a00")
 
 
@@ -75,7 +75,7 @@ def _chart(marks: list[str], title: str, across: str, up: str) -> str:
     return f"""<svg viewBox="0 0 {WIDTH} {HEIGHT}" class="chart" role="group" aria-label="{title}">
 {rules}{"".join(marks)}
 <text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{across}</text>
-<text x="{LEFT}" y="{TOP - 5}">{up}</text></svg>"""
+<text x="{LEFT}" y="{TOP - 8}">{up}</text></svg>"""
 
 
 def _up(share: float) -> float:
