@@ -19,6 +19,8 @@ from tailmoe.training.metrics import shot_groups
 # of the models that are ours: their classes, and the objectives that train them
 MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
 OBJECTIVE_CLASSES = {"icl_moe": "ICLObjective", "snnl_moe": "SNNLObjective"}
+# options of ICL's objective that leave nothing of it but cross-entropy
+CROSS_ENTROPY_ALONE = {"competition": "none", "collaboration_weight": 0, "diversity_weight": 0, "contrast_weight": 0}
 PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
 LICENSE = "apache-2.0"  # of what recipes train
 EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
@@ -125,14 +127,17 @@ def kind_of_model(results: dict) -> str:
 
     Returns:
         `"icl"`, `"snnl"`; `"mixture"`, SNNL-MoE's network without its loss; `"cross_entropy"`, one plain network;
-        `"icl_network"`, ICL-MoE's network with the model's own loss; `"other"`, none of our models.
+        `"icl_network"`, ICL-MoE's network with cross-entropy alone; `"balanced_softmax"`, that network with Balanced
+        Softmax; `"other"`, none of our models.
     """
     if results["model_type"] not in MODEL_CLASSES:
         return "other"
     config, objective = results["config"], results["recipe"]["objective"]
     if results["model_type"] == "snnl_moe":
         return "mixture" if objective is None or objective.get("snnl_weight") == 0 else "snnl"
-    if objective is not None:
+    if objective is not None and objective["type"] == "balanced_softmax":
+        return "balanced_softmax"
+    if objective is not None and any(objective.get(key) != value for key, value in CROSS_ENTROPY_ALONE.items()):
         return "icl"
     return "cross_entropy" if config["num_experts"] == 1 and not config["balanced_heads"] else "icl_network"
 
@@ -164,7 +169,7 @@ def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
                 task_name="Image classification",
                 dataset_type=on_hub or name,
                 dataset_name=f"{name}, imbalance factor {results['dataset']['imbalance_factor']:.4g}",
-                dataset_split="validation" if results["description"] is None else "test",
+                dataset_split="test" if _is_on_test(results) else "validation",
                 metric_type=metric,
                 metric_name=metric.replace("_", " "),
                 metric_value=value,
@@ -173,6 +178,10 @@ def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
             if isinstance(value, float)
         ],
     )
+
+
+def _is_on_test(results: dict) -> bool:
+    return results["description"] is not None and not results["recipe"]["data"].get("validation_per_class")
 
 
 def _result_rows(results: dict) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tailmoe.training import help_texts
+from tailmoe.training.recipe_files import recipe_patterns
 
 BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "growth")
 
@@ -13,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tailmoe", description=help_texts.DESCRIPTION, formatter_class=_HelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
-    train = _add(commands, "train", "train a recipe", help_texts.TRAIN.format(recipes=", ".join(_shipped_recipes())))
+    train = _add(commands, "train", "train a recipe", help_texts.TRAIN.format(recipes=", ".join(recipe_patterns())))
     train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     _add_recipe_options(train)
     train.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
@@ -127,11 +128,6 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
         choices=("torch", "onnx"),
         help="what runs the model (default torch); onnx keeps its export in MODEL/onnx for the next time",
     )
-
-
-def _shipped_recipes() -> list[str]:
-    # without importing the recipes' module: --help must not wait for torch
-    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.yaml"))
 
 
 def _seeds(text: str) -> list[int]:

@@ -20,8 +20,8 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import load_long_tailed
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.objectives import OBJECTIVES
+from tailmoe.training.recipe_files import recipe_names, recipe_patterns, shipped_recipe
 
-RECIPES = Path(__file__).parent / "recipes"
 MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "icl_moe": (ICLMoEConfig, ICLMoEForImageClassification),
     "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
@@ -81,11 +81,6 @@ class Recipe:
         return Recipe(name=f"{self.name}-baseline", **merged)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that ship with the project."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read and check a recipe.
 
@@ -114,14 +109,15 @@ def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = ()) -> Rec
 def _read(source: str) -> dict:
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{source}.yaml"
-        if not path.is_file():
+        content = shipped_recipe(source, _Loader)
+        if content is None:
             raise BadInputError(
                 f"There is no recipe `{source}`{_nearest(source, recipe_names())} "
-                f"Give one of {', '.join(recipe_names())}, or a .yaml file."
+                f"Give one of {', '.join(recipe_patterns())}, or a .yaml file."
             )
+        return content
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise BadInputError(f"Recipe `{source}` cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

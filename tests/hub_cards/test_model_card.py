@@ -142,8 +142,13 @@ def test_a_plain_network_is_called_a_baseline_and_no_mixture(results):
 
 def test_each_kind_of_model_is_described_as_what_it_is(results, snnl_results):
     assert "2 experts that share their first layers" in render_model_card(results).text
-    results["recipe"]["objective"] = None
-    assert "without independent and collaborative learning" in render_model_card(results).text
+    alone = {"competition": "none", "collaboration_weight": 0, "diversity_weight": 0, "contrast_weight": 0}
+    for objective in (None, {"type": "icl", **alone}):
+        results["recipe"]["objective"] = objective
+        text = render_model_card(results).text
+        assert "by cross-entropy, its second heads by Balanced Softmax, without independent" in text
+    results["recipe"]["objective"] = {"type": "balanced_softmax"}
+    assert "Each expert was trained by Balanced Softmax (Ren et al." in render_model_card(results).text
     assert "trained with the soft nearest neighbour loss" in render_model_card(snnl_results).text
     assert "trained without the soft nearest neighbour loss" in render_model_card(snnl_results["baseline"]).text
 
@@ -192,6 +197,14 @@ def test_a_model_of_transformers_without_evaluation_images_gets_a_card_too(train
     assert [row["accuracy"] for row in table_after(card, "Every class")] == ["—"] * 3
     for example in python_blocks(card):
         compile(example, "card", "exec")
+
+
+def test_a_run_for_a_choice_says_that_it_was_measured_on_validation_images(results):
+    results["recipe"]["data"]["validation_per_class"] = 50
+    card = render_model_card(results)
+    assert "300 validation images" in card.text
+    assert "test images" not in card.text
+    assert {entry.dataset_split for entry in card.data.eval_results} == {"validation"}
 
 
 def test_a_checkpoint_chosen_on_the_evaluation_images_is_told(trainer_results, results):

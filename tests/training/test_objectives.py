@@ -13,7 +13,7 @@ from tailmoe.modeling import (
     SNNLMoEForImageClassification,
 )
 from tailmoe.training.losses import adaptive_diversity_loss
-from tailmoe.training.objectives import ICLObjective, SNNLObjective
+from tailmoe.training.objectives import BalancedSoftmaxObjective, ICLObjective, SNNLObjective
 
 CLASSES, EXPERTS = 4, 3
 
@@ -107,6 +107,43 @@ def test_experts_compete_per_sample_or_for_the_mean_of_the_batch(model, outputs,
     ):
         term = ICLObjective(model.config, competition=competition)(outputs, labels, 0.5)["competition"]
         torch.testing.assert_close(term, reference)
+
+
+def test_without_competition_each_expert_has_its_own_cross_entropy(model, outputs, labels):
+    terms = ICLObjective(model.config, competition="none", competition_weight=9.0)(outputs, labels, 0.5)
+    assert "competition" not in terms
+    expected = sum(F.cross_entropy(outputs.representation_logits[:, m], labels) for m in range(EXPERTS))
+    torch.testing.assert_close(terms["cross_entropy"], expected)
+
+
+def test_competition_of_equal_experts_weighed_by_their_number_squared_has_the_gradient_of_cross_entropy(model):
+    logits, labels = torch.randn(6, 1, CLASSES), torch.tensor([0, 1, 2, 3, 0, 1])
+    gradients = []
+    for options in ({"competition": "none"}, {"competition_weight": EXPERTS**2}):
+        same = logits.repeat(1, EXPERTS, 1).requires_grad_()
+        output = type("Output", (), {"representation_logits": same, "expert_features": None, "expert_logits": same})
+        objective = ICLObjective(model.config, collaboration_weight=0, balanced_heads="last", **options)
+        (gradient,) = torch.autograd.grad(sum(objective(output, labels, 0.5).values()), same)
+        gradients.append(gradient)
+    torch.testing.assert_close(*gradients)
+
+
+def test_balanced_softmax_trains_each_expert_by_itself(labels):
+    config = ICLMoEConfig(
+        hidden_sizes=[4, 8],
+        depths=[1, 1],
+        num_experts=EXPERTS,
+        num_labels=CLASSES,
+        class_counts=[40, 20, 10, 5],
+        balanced_heads=False,
+    )
+    outputs = ICLMoEForImageClassification(config)(torch.randn(6, 3, 8, 8))
+    (term,) = BalancedSoftmaxObjective(config)(outputs, labels, 0.5).values()
+    shifted = outputs.expert_logits + torch.tensor(config.class_counts).log()
+    expected = sum(F.cross_entropy(shifted[:, m], labels) for m in range(EXPERTS))
+    torch.testing.assert_close(term, expected)
+    with pytest.raises(ValueError, match=r"`config\.balanced_heads` must be False"):
+        BalancedSoftmaxObjective(ICLMoEConfig(num_labels=CLASSES, class_counts=[1] * CLASSES))
 
 
 def test_weights_scale_their_terms_and_a_weight_of_zero_removes_its_term(model, outputs, labels):
@@ -243,7 +280,7 @@ def test_a_learned_temperature_is_a_parameter_that_stays_above_zero(labels):
     [
         ({"diversity_until": 30}, r"`diversity_until` must be in \[0, 1\], got 30"),
         ({"ema_decay": -0.1}, "`ema_decay` must be in"),
-        ({"competition": "epoch"}, "`competition` must be one of batch, sample, got epoch"),
+        ({"competition": "epoch"}, "`competition` must be one of batch, sample, none, got epoch"),
         ({"balanced_heads": "first"}, "`balanced_heads` must be one of along, last, got first"),
         ({"contrast_anchor": "image"}, "`contrast_anchor` must be one of sample, class_mean, got image"),
         ({"temperature": 0.0}, "`temperature` above 0"),

@@ -1,11 +1,14 @@
 """Recipes: every key is checked, and the baseline is the recipe with its own keys in place."""
 
+import re
+
 import pytest
 import yaml
 
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.recipe import MODELS, load_recipe, recipe_names
+from tailmoe.training.recipe import MODELS, load_recipe
+from tailmoe.training.recipe_files import recipe_names, recipe_patterns
 
 RECIPE = """
 title: Mine
@@ -36,6 +39,19 @@ def test_the_recipe_in_a_runs_folder_can_be_trained_again(recipe_file, tmp_path)
     (tmp_path / "recipe.yaml").write_text("name: ../elsewhere\n" + RECIPE)
     with pytest.raises(BadInputError, match=r"`name` of the recipe must be a word, got \.\./elsewhere"):
         load_recipe(str(tmp_path / "recipe.yaml"))
+
+
+def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
+    names = [name for name in recipe_names() if "-lt-" in name]
+    assert len(names) == len(set(names)) == 6 * 2 * 3
+    recipe = load_recipe("icl-2-experts-cifar10-lt-50", ["training.num_train_epochs=3"])
+    assert recipe.name == "icl-2-experts-cifar10-lt-50"
+    assert recipe.data == {"name": "cifar10", "imbalance_factor": 50}
+    assert recipe.model == {"model_type": "icl_moe", "depths": [5, 5, 5], "num_experts": 2}
+    assert (recipe.training["num_train_epochs"], recipe.training["learning_rate"]) == (3, 0.15)
+    assert load_recipe("icl-cifar10-lt-50").training["num_train_epochs"] == 200
+    (pattern,) = (pattern for pattern in recipe_patterns() if "|" in pattern)
+    assert all(re.fullmatch(pattern, name) for name in names)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -104,7 +120,7 @@ def test_overrides_are_yaml_values_and_may_open_a_section(recipe_file):
         ("training.seed=1", "`seed` is not a key of `training`"),
         ("model.class_counts=1", "`class_counts` is not a key of `model`"),
         ("model.model_type=resnet", "`model.model_type` must be one of icl_moe, snnl_moe, got resnet"),
-        ("objective.type=focal", "`objective.type` must be one of icl, snnl, got focal"),
+        ("objective.type=focal", "`objective.type` must be one of icl, snnl, balanced_softmax, got focal"),
         ("learning_rate=1", "`--set learning_rate=1` must have the form section.key=value"),
         ("training", "must have the form section.key=value"),
         ("baseline.model.widths=1", "`widths` is not a key of `model`"),

@@ -9,7 +9,13 @@ import datasets
 import numpy as np
 
 from tailmoe.training.data.columns import find_columns, has_labels, standard_columns
-from tailmoe.training.data.long_tailed import Selection, check_selection, label_array, make_long_tailed
+from tailmoe.training.data.long_tailed import (
+    Selection,
+    check_selection,
+    class_counts,
+    label_array,
+    make_long_tailed,
+)
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +39,7 @@ def load_long_tailed(
     label_column: str | None = None,
     config_name: str | None = None,
     revision: str | None = None,
+    validation_per_class: int | None = None,
 ) -> datasets.DatasetDict:
     """The splits `train` (long-tailed) and `test`, with the columns `image` and `label`.
 
@@ -47,6 +54,8 @@ def load_long_tailed(
         image_column, label_column: Found by their feature types (Image, ClassLabel) if None.
         config_name: Of a data set on the Hub that has several configs.
         revision: Of a data set on the Hub; what `TAILMOE_DATA_DIR` holds has none.
+        validation_per_class: So many images of each class, the last in file order, leave the training split before
+            anything else and stand in for the test split: choices are made on them.
 
     Raises:
         BadInputError: If the data cannot be found, columns are ambiguous, a split is empty, a label is wrong, or an
@@ -71,6 +80,8 @@ def load_long_tailed(
         test = standard_columns(splits[labelled[0]], image, label, names=train.features["label"].names)
     else:
         train, test = _hold_out(train)
+    if validation_per_class is not None:
+        train, test = _validation(train, validation_per_class)
     if imbalance_factor is not None:
         train = make_long_tailed(train, imbalance_factor, selection=selection, seed=seed)
     return datasets.DatasetDict(train=train, test=test)
@@ -153,6 +164,19 @@ def _read(name: str, remedy: str, *args, **kwargs) -> datasets.DatasetDict:
     except Exception as error:  # Parquet, the file system, the Hub's client and its HTTP library have no common error
         reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".!") or type(error).__name__
         raise BadInputError(f"`{name}` cannot be loaded: {reason}; {remedy}.") from error
+
+
+def _validation(train: datasets.Dataset, per_class: int) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """The last images of each class as a split of their own; each class keeps one at least."""
+    counts = class_counts(train)
+    if not 1 <= per_class < min(counts):
+        raise BadInputError(
+            f"`validation_per_class` must be at least 1 and less than the {min(counts)} images of the smallest class, "
+            f"got {per_class}."
+        )
+    labels = label_array(train)
+    held = np.concatenate([np.flatnonzero(labels == c)[-per_class:] for c in range(len(counts))])
+    return train.select(np.setdiff1d(np.arange(len(train)), held)), train.select(np.sort(held))
 
 
 def _hold_out(train: datasets.Dataset) -> tuple[datasets.Dataset, datasets.Dataset]:

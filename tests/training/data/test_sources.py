@@ -267,6 +267,19 @@ def test_what_is_of_the_hub_alone_is_refused_for_data_on_this_machine(argument, 
         load_long_tailed(str(tmp_path), **{argument: "x"})
 
 
+def test_validation_images_leave_the_training_split_first_and_stand_in_for_the_test_split(embedded):
+    plain, held = load_long_tailed(), load_long_tailed(validation_per_class=3)
+    assert held["test"]["label"].count(9) == 3
+    assert len(held["test"]) == 30
+    assert [n - 3 for n in class_counts(plain["train"])] == class_counts(held["train"])
+    last = [row for row, label in enumerate(plain["train"]["label"]) if label == 9][-3:]
+    bags = [row["image"].tobytes() for row in held["test"] if row["label"] == 9]
+    assert bags == [plain["train"][row]["image"].tobytes() for row in last]
+    for wrong in (0, 10):
+        with pytest.raises(BadInputError, match="less than the 10 images of the smallest class, got"):
+            load_long_tailed(validation_per_class=wrong)
+
+
 def test_a_folder_with_several_training_splits_is_not_mixed(embedded, tmp_path):
     for config in ("a", "b"):
         (tmp_path / config).mkdir()

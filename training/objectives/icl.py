@@ -1,12 +1,5 @@
-"""Objectives: modules that turn a model's outputs into named, weighted loss terms and hold the state they need.
+"""The objective of ICL-MoE."""
 
-`forward` gives the terms, `observe` updates the state; the Trainer calls one, then the other, at every training step.
-Neither waits for the device, so that a step can be recorded as a CUDA graph: which terms act (`active_terms`) is
-all that is decided on the host.
-Buffers (prototypes, confusion) and parameters (a learned temperature) are saved in every checkpoint.
-"""
-
-import math
 from typing import Literal
 
 import torch
@@ -15,7 +8,7 @@ from accelerate.utils import gather
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from tailmoe.modeling import ICLMoEImageClassifierOutput, SNNLMoEImageClassifierOutput
+from tailmoe.modeling import ICLMoEImageClassifierOutput
 from tailmoe.modeling.validation import check_at_least
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
@@ -24,24 +17,8 @@ from tailmoe.training.losses import (
     collaboration_loss,
     competition_loss,
     confusion_contrastive_loss,
-    soft_nearest_neighbor_loss,
 )
-
-
-def _check_model_type(objective: nn.Module, config: PreTrainedConfig, model_type: str) -> None:
-    if config.model_type != model_type:
-        raise ValueError(f"`{type(objective).__name__}` trains models of type {model_type}, got {config.model_type}.")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value}.")
-
-
-def _check_share(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"`{name}` must be in [0, 1], got {value}.")
+from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
 
 
 def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -53,7 +30,7 @@ def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 class ICLObjective(nn.Module):
     """Independent and collaborative learning: the whole loss of ICL-MoE (Chen et al., IJCAI 2025).
 
-    `competition` and `collaboration` act on the logits that shape the features, `diversity` and `contrast` on the
+    `competition` (or plain `cross_entropy`) and `collaboration` act on the logits that shape the features, `diversity` and `contrast` on the
     features, `balance` on the balanced heads alone. Times are shares of the run done.
 
     Args:
@@ -65,7 +42,8 @@ class ICLObjective(nn.Module):
             with the first (FashionMNIST-LT, 16 epochs, validation images: 77.8 against 71.7 %).
         balance_from: Start of the last stage (paper: the last tenth); ignored with `"along"`.
         competition: Whether experts compete for the mean of the `"batch"` or for each `"sample"`. The first was
-            better (likewise: 77.8 against 70.3 %): experts that win single samples leave the others untrained.
+            better (likewise: 77.8 against 70.3 %): experts that win single samples leave the others untrained. `"none"`:
+            each expert has its own cross-entropy, whose gradients `competition_weight` M^2 equals for equal experts.
         contrast_anchor: Whether each `"sample"`'s feature is drawn to its prototype, or the `"class_mean"` of the batch.
         num_hard_negatives: Classes contrasted with the true one; at most all others.
         temperature: Of the contrastive term, above 0.
@@ -84,7 +62,7 @@ class ICLObjective(nn.Module):
         contrast_from: float = 0.6,
         balanced_heads: Literal["along", "last"] = "along",
         balance_from: float = 0.9,
-        competition: Literal["batch", "sample"] = "batch",
+        competition: Literal["batch", "sample", "none"] = "batch",
         contrast_anchor: Literal["sample", "class_mean"] = "sample",
         num_hard_negatives: int = 7,
         temperature: float = 0.07,
@@ -95,18 +73,17 @@ class ICLObjective(nn.Module):
         contrast_weight: float = 1.0,
     ):
         super().__init__()
-        _check_model_type(self, config, "icl_moe")
-        if config.class_counts is None:
-            raise ValueError("`config.class_counts` must give the training images of each class, got None.")
-        _check_share(
+        check_model_type(self, config, "icl_moe")
+        check_class_counts(config)
+        check_share(
             diversity_until=diversity_until,
             contrast_from=contrast_from,
             balance_from=balance_from,
             ema_decay=ema_decay,
         )
-        _check_choice("balanced_heads", balanced_heads, ("along", "last"))
-        _check_choice("competition", competition, ("batch", "sample"))
-        _check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
+        check_choice("balanced_heads", balanced_heads, ("along", "last"))
+        check_choice("competition", competition, ("batch", "sample", "none"))
+        check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
         check_at_least(
             0,
             competition_weight=competition_weight,
@@ -144,7 +121,8 @@ class ICLObjective(nn.Module):
         if progress >= self.last_stage_from():
             return ("balance",)
         acts = {
-            "competition": True,
+            "competition": self.competition != "none",
+            "cross_entropy": self.competition == "none",
             "collaboration": self.collaboration_weight > 0,
             "diversity": self.diversity_weight > 0 and progress < self.diversity_until,
             "contrast": self.contrast_weight > 0 and progress >= self.contrast_from,
@@ -172,6 +150,8 @@ class ICLObjective(nn.Module):
         for name in self.active_terms(progress) if active_terms is None else active_terms:
             if name == "competition":
                 terms[name] = self.competition_weight * self._compete(logits, labels)
+            elif name == "cross_entropy":
+                terms[name] = self._cross_entropies(logits, labels).mean(dim=0).sum()
             elif name == "collaboration":
                 terms[name] = self.collaboration_weight * collaboration_loss(logits)
             elif name == "diversity":
@@ -204,10 +184,14 @@ class ICLObjective(nn.Module):
         self.hard_negatives.index_copy_(1, labels, negatives[:, first])
         self.observed.index_fill_(0, labels, True)
 
+    def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # (B, M, C) -> (B, M)
+        expert_labels = labels[:, None].expand(logits.shape[:2])
+        return F.cross_entropy(at_least_float32(logits).movedim(-1, 1), expert_labels, reduction="none")
+
     def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
         # (B, M, C) -> scalar
-        expert_labels = labels[:, None].expand(logits.shape[:2])
-        losses = F.cross_entropy(at_least_float32(logits).movedim(-1, 1), expert_labels, reduction="none")  # (B, M)
+        losses = self._cross_entropies(logits, labels)
         return competition_loss(losses if self.competition == "sample" else losses.mean(dim=0))
 
     def _contrast(self, expert_features: Tensor, labels: Tensor) -> Tensor:
@@ -234,88 +218,3 @@ class ICLObjective(nn.Module):
     def _balance(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> Tensor:
         expert_labels = labels[:, None].expand(outputs.expert_logits.shape[:2])
         return balanced_softmax_loss(outputs.expert_logits, expert_labels, self.class_counts)
-
-
-class SNNLObjective(nn.Module):
-    """Negative log-likelihood of the mixture, plus the soft nearest neighbour loss of every hidden layer.
-
-    `L = NLL + snnl_weight * sum_layers SNNL_T(layer)` (Agarap & Azcarraga, arXiv 2603.26734). A weight of 0 is the
-    baseline mixture of experts.
-
-    Args:
-        config: Configuration of the model.
-        snnl_weight: Factor alpha of the soft nearest neighbour terms, at least 0.
-        distance: `"cosine"` or `"euclidean"` (squared).
-        temperature_mode: `"annealed"`: `1 / (1 + annealing_epochs * progress)^0.55`; `"fixed"`; or `"learned"`, a
-            parameter trained with the model that stays above 0.
-        temperature: Value of the fixed, or first value of the learned temperature, above 0.
-        annealing_epochs: How many of the paper's epochs the whole run stands for in the annealed temperature.
-    """
-
-    uses_hidden_states = True
-
-    def __init__(
-        self,
-        config: PreTrainedConfig,
-        snnl_weight: float = 1.0,
-        distance: Literal["cosine", "euclidean"] = "cosine",
-        temperature_mode: Literal["annealed", "fixed", "learned"] = "annealed",
-        temperature: float = 1.0,
-        annealing_epochs: float = 50.0,
-    ):
-        super().__init__()
-        _check_model_type(self, config, "snnl_moe")
-        _check_choice("distance", distance, ("cosine", "euclidean"))
-        _check_choice("temperature_mode", temperature_mode, ("annealed", "fixed", "learned"))
-        check_at_least(0, snnl_weight=snnl_weight, annealing_epochs=annealing_epochs)
-        if temperature <= 0:
-            raise ValueError(f"`temperature` must be above 0, got {temperature}.")
-        self.snnl_weight, self.distance, self.temperature_mode = snnl_weight, distance, temperature_mode
-        self.fixed_temperature, self.annealing_epochs = temperature, annealing_epochs
-        if temperature_mode == "learned":
-            self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
-
-    def last_stage_from(self) -> float:
-        """1: the whole run is one stage."""
-        return 1.0
-
-    def temperature(self, progress: float | Tensor) -> float | Tensor:
-        """The temperature at `progress`, above 0."""
-        if self.temperature_mode == "annealed":
-            return (1 + self.annealing_epochs * progress) ** -0.55
-        return self.log_temperature.exp() if self.temperature_mode == "learned" else self.fixed_temperature
-
-    def active_terms(self, progress: float) -> tuple[str, ...]:
-        """Names of the loss terms that act, the same during the whole run."""
-        return ("nll", "snnl") if self.snnl_weight else ("nll",)
-
-    def forward(
-        self,
-        outputs: SNNLMoEImageClassifierOutput,
-        labels: Tensor,
-        progress: float | Tensor,
-        active_terms: tuple[str, ...] | None = None,
-    ) -> dict[str, Tensor]:
-        """Weighted loss terms by name; the total loss is their sum.
-
-        Args:
-            outputs: Of the model, for B images, with its hidden states.
-            labels: (B,).
-            progress: Share of the run done, in [0, 1].
-            active_terms: As in `ICLObjective`; these terms do not depend on `progress`.
-        """
-        terms = {"nll": F.cross_entropy(at_least_float32(outputs.logits), labels)}
-        if self.snnl_weight:
-            temperature = self.temperature(progress)
-            layers = [
-                soft_nearest_neighbor_loss(hidden, labels, temperature, self.distance)
-                for hidden in outputs.hidden_states
-            ]
-            terms["snnl"] = self.snnl_weight * torch.stack(layers).sum()
-        return terms
-
-    def observe(self, outputs: SNNLMoEImageClassifierOutput, labels: Tensor) -> None:
-        """Nothing: this objective keeps no running state."""
-
-
-OBJECTIVES: dict[str, type[nn.Module]] = {"icl": ICLObjective, "snnl": SNNLObjective}
