@@ -164,6 +164,18 @@ def _study(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ablation(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.ablation_table import ablation_table
+    from tailmoe.training.ablation import run_ablation
+
+    output_dir = args.output_dir or Path("runs") / f"{Path(args.recipe).stem}-ablation"
+    per_class = args.validation_per_class
+    record = run_ablation(args.recipe, args.overrides, args.seeds, output_dir, per_class, args.groups)
+    sys.stdout.write(f"\n{ablation_table(record)}\n")
+    _write_json(args.json, record)
+    return 0
+
+
 def _write_json(path: Path | None, content: object) -> None:
     import json
 
@@ -183,6 +195,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": _demo,
     "benchmark": _benchmark,
     "study": _study,
+    "ablation": _ablation,
 }
 
 if __name__ == "__main__":

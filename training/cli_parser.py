@@ -90,6 +90,20 @@ def build_parser() -> argparse.ArgumentParser:
     _add_recipe_options(study)
     study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
     study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")
+
+    ablation = _add(commands, "ablation", "change a recipe in one thing at a time and compare", help_texts.ABLATION)
+    ablation.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
+    ablation.add_argument("groups", metavar="GROUP", nargs="*", help="groups of changes to run (default all)")
+    _add_recipe_options(ablation)
+    ablation.add_argument("--seeds", type=_seeds, default=[0], help="such as 0..4 or 0,3,7 (default 0)")
+    ablation.add_argument(
+        "--validation-per-class",
+        type=int,
+        default=50,
+        metavar="N",
+        help="training images of each class to measure on, instead of the test split (default 50)",
+    )
+    ablation.add_argument("--json", type=Path, metavar="FILE", help="also write the record here")
     return parser
 
 

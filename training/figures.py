@@ -152,6 +152,29 @@ def class_counts_figure(counts_of: dict[str, list[int]], label_names: list[str],
     _save(figure, path)
 
 
+def sweeps_figure(ablation: dict, path: Path) -> None:
+    """Accuracy against each number that an ablation sweeps, mean and standard deviation over seeds; none, no figure."""
+    groups: dict[str, list[tuple[float, float, float]]] = {}
+    for change in ablation["changes"]:
+        accuracy = change["study"]["metrics"]["accuracy"]
+        if change["group"] is not None and change["name"].replace(".", "", 1).isdigit():
+            point = float(change["name"]), 100 * accuracy["mean"], 100 * (accuracy["std"] or 0)
+            groups.setdefault(change["group"], []).append(point)
+    if not groups:
+        return
+    figure = Figure(figsize=(3.6 * len(groups), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, (group, points) in zip(panels, groups.items(), strict=True):
+        places, means, stds = zip(*sorted(points), strict=True)
+        axes.errorbar(places, means, stds, marker="o", color=MODEL_COLOUR, capsize=3)
+        axes.set_xlabel(group)
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.grid(axis="y", color="0.85", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy on validation images (%)")
+    _save(figure, path)
+
+
 def _series(results: dict) -> list[tuple[dict, str, str]]:
     """The runs to draw, with colour and marker: the baseline first, so that the model lies above it."""
     baseline = results["baseline"]

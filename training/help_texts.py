@@ -118,3 +118,12 @@ script beside them puts the two together. The same command writes the same bytes
 A push is one commit that makes the repository equal to the folder. A token that can write comes from `hf auth login` or
 HF_TOKEN.
 """
+
+ABLATION = """\
+Train a recipe as it is and with one thing changed at a time, and compare them in one table: without each part of the
+objective, with other times and numbers of experts, with the other ways of doing the same. All is measured on images held out
+from the training split, so that choices are made without the test split. Repeat the command to continue an interrupted one.
+
+  tailmoe ablation icl-cifar100-lt-100 --seeds 0..2
+  tailmoe ablation icl-cifar100-lt-100 without "number of experts" --set training.num_train_epochs=40
+"""

@@ -1,0 +1,82 @@
+"""Ablations: one change at a time, on validation images, without a run for what changes nothing."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from tailmoe.hub_cards.ablation_table import ablation_table
+from tailmoe.training import cli
+from tailmoe.training.ablation import run_ablation
+from tailmoe.training.data import load_long_tailed
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.recipe import load_recipe
+from tailmoe.training.recipe_files import RECIPES
+
+TINY = [
+    "model.hidden_sizes=[4,4,8]",
+    "training.num_train_epochs=1",
+    "training.max_steps=2",
+    "data.name=DATA",
+]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Overrides for runs of two steps on four images a class."""
+    for split, images in load_long_tailed().items():
+        labels = np.asarray(images["label"])
+        rows = np.concatenate([np.flatnonzero(labels == c)[:4] for c in range(10)])
+        images.select(rows).to_parquet(tmp_path / f"{split}.parquet")
+    return [override.replace("DATA", str(tmp_path)) for override in TINY]
+
+
+def test_every_change_is_one_of_the_recipe_and_the_papers_sweeps_are_among_them():
+    changes = yaml.safe_load((RECIPES / "ablations" / "icl.yaml").read_text())
+    assert {"without", "diversity until", "contrast from", "number of experts"} <= set(changes)
+    assert set(changes["number of experts"]) == {1, 2, 3, 4}
+    for rows in changes.values():
+        for overrides in rows.values():
+            assert load_recipe("icl-cifar100-lt-100", overrides)
+
+
+def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_path, caplog):
+    arguments = ("quickstart", tiny, [0, 1], tmp_path / "out", 1)
+    with caplog.at_level("INFO"):
+        record = run_ablation(*arguments, groups=["balanced heads trained", "without"])
+    changes = {(change["group"], change["name"]): change for change in record["changes"]}
+    assert list(changes)[0] == (None, "as it is")
+    assert len(changes) == 1 + 5 + 2
+    plain = changes[None, "as it is"]["study"]
+    assert plain["recipe"]["data"]["validation_per_class"] == 1
+    assert plain["dataset"]["num_test"] == 10, "it was not measured on validation images"
+    assert plain["seeds"] == [0, 1]
+    assert changes["balanced heads trained", "along"]["study"] == plain, "the default was trained again"
+    assert changes["without", "balanced heads"]["study"]["num_parameters"] < plain["num_parameters"]
+    assert "cross_entropy" not in json.dumps(plain["recipe"])
+    trained = caplog.text.count("Training quickstart")
+    assert trained == 2 * (1 + 5 + 1)
+    with caplog.at_level("INFO"):
+        assert run_ablation(*arguments, groups=["without"])["changes"][1] == record["changes"][1]
+    assert caplog.text.count("Training quickstart") == trained
+    table = ablation_table(record)
+    assert "without: competition" in table
+    assert "10 validation images" in table
+    assert json.loads((tmp_path / "out" / "ablation.json").read_text())["seeds"] == [0, 1]
+
+
+def test_the_command_prints_a_table_and_draws_what_is_swept(tiny, tmp_path, capsys):
+    command = ["ablation", "quickstart", "contrast from", "--output-dir", str(tmp_path / "out")]
+    command += ["--validation-per-class", "1", "--json", str(tmp_path / "record.json")]
+    assert cli.main([*command, *(word for override in tiny for word in ("--set", override))]) == 0
+    assert "contrast from: 0.45" in capsys.readouterr().out
+    assert (tmp_path / "out" / "ablation.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "record.json").read_text())["recipe"] == "quickstart"
+
+
+def test_an_unknown_group_and_an_objective_without_changes_are_told(tmp_path):
+    with pytest.raises(BadInputError, match="`without it` is no group of the ablation; the groups are without, div"):
+        run_ablation("quickstart", [], [0], tmp_path, 1, groups=["without it"])
+    with pytest.raises(BadInputError, match="There is no ablation for objectives of type snnl; there is for icl"):
+        run_ablation("snnl-quickstart", [], [0], tmp_path, 1)

@@ -1,0 +1,101 @@
+"""Ablations: a recipe with one thing changed at a time, measured on validation images, in one table."""
+
+import dataclasses
+import inspect
+import json
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from tailmoe.training.environment import describe_environment
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.figures import sweeps_figure
+from tailmoe.training.objectives import OBJECTIVES
+from tailmoe.training.recipe import Recipe, load_recipe
+from tailmoe.training.recipe_files import RECIPES
+from tailmoe.training.run import train_recipe
+from tailmoe.training.study import summarise
+
+logger = logging.getLogger(__name__)
+AS_IT_IS = "as it is"
+
+
+def run_ablation(
+    source: str,
+    overrides: Sequence[str],
+    seeds: list[int],
+    output_dir: Path,
+    validation_per_class: int,
+    groups: Sequence[str] = (),
+) -> dict:
+    """Train the recipe as it is and with each change, and write `ablation.json` and `ablation.png`.
+
+    Finished runs are read, not trained again; an interrupted one is resumed. A change that leaves the recipe as it is costs
+    no run of its own.
+
+    Args:
+        source: As in `load_recipe`.
+        overrides: Of every run.
+        seeds: The same for every change.
+        output_dir: Folder written to.
+        validation_per_class: Training images of each class to measure on; the test split is not looked at.
+        groups: Those to run; all if there is none.
+
+    Returns:
+        The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides` and `study` (see
+        `summarise`), the recipe as it is first; and how it was measured.
+
+    Raises:
+        BadInputError: If there are no changes for the recipe's objective, or a group does not exist.
+    """
+    common = [*overrides, f"data.validation_per_class={validation_per_class}"]
+    recipe = _load(source, common)
+    changes = _changes(recipe, groups)
+    plain = _study(recipe, seeds, output_dir / "as-it-is")
+    entries = [{"group": None, "name": AS_IT_IS, "overrides": [], "study": plain}]
+    for group, rows in changes.items():
+        for name, changed in rows.items():
+            logger.info("%s: %s", group, name)
+            variant = _load(source, [*common, *changed])
+            folder = output_dir / _slug(f"{group} {name}")
+            study = plain if _with_defaults(variant) == _with_defaults(recipe) else _study(variant, seeds, folder)
+            entries.append({"group": group, "name": str(name), "overrides": changed, "study": study})
+    record = {"recipe": recipe.name, "seeds": seeds, "changes": entries, **describe_environment()}
+    (output_dir / "ablation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    sweeps_figure(record, output_dir / "ablation.png")
+    return record
+
+
+def _load(source: str, overrides: Sequence[str]) -> Recipe:
+    return dataclasses.replace(load_recipe(source, overrides), baseline=None)
+
+
+def _with_defaults(recipe: Recipe) -> Recipe:
+    """The recipe with every option of its objective written out."""
+    parameters = inspect.signature(OBJECTIVES[recipe.objective["type"]]).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return dataclasses.replace(recipe, objective=defaults | recipe.objective)
+
+
+def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
+    kind = None if recipe.objective is None else recipe.objective["type"]
+    path = RECIPES / "ablations" / f"{kind}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in path.parent.glob("*.yaml")))
+        raise BadInputError(f"There is no ablation for objectives of type {kind}; there is for {known}.")
+    changes = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for group in groups:
+        if group not in changes:
+            raise BadInputError(f"`{group}` is no group of the ablation; the groups are {', '.join(changes)}.")
+    return {group: rows for group, rows in changes.items() if not groups or group in groups}
+
+
+def _study(recipe: Recipe, seeds: list[int], folder: Path) -> dict:
+    return summarise([train_recipe(recipe, folder / f"seed-{seed}", seed, resume=True) for seed in seeds])
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.]+", "-", text)
