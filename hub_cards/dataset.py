@@ -16,7 +16,7 @@ from tailmoe.hub_cards.results_table import format_table
 from tailmoe.hub_cards.template import TEMPLATES, render
 from tailmoe.training.data import parquet, sources
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.figures import class_counts_figure
+from tailmoe.training.figures.data import class_counts_figure
 from tailmoe.training.metrics import shot_groups
 
 FIGURE = "figures/class_counts.png"

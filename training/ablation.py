@@ -12,7 +12,7 @@ import yaml
 
 from tailmoe.training.environment import describe_environment
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.figures import sweeps_figure
+from tailmoe.training.figures.sweeps import sweeps_figure
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import Recipe, load_recipe
 from tailmoe.training.recipe_files import RECIPES

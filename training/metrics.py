@@ -36,7 +36,8 @@ def classification_metrics(
         expert_logits: (N, M, C), if the model has experts.
 
     Returns:
-        What `accuracy_metrics` returns; `ece`; and, if the model has experts, `expert_accuracy`, a list of M.
+        What `accuracy_metrics` returns; `ece` and `reliability`, its bins; and, if the model has experts,
+        `expert_accuracy`, a list of M, and `expert_agreement_matrix`, M lists of M.
 
     Raises:
         BadInputError: If shapes do not fit, there is no image, a label is out of range or a logit is not finite.
@@ -44,13 +45,16 @@ def classification_metrics(
     logits, labels = _array(logits), _array(labels)
     _check_scores(logits, labels)
     metrics = accuracy_metrics(logits.argmax(axis=1), labels, logits.shape[1], class_counts)
-    metrics["ece"] = expected_calibration_error(softmax(logits, axis=1), labels)
+    probabilities = softmax(logits, axis=1)
+    metrics["ece"] = expected_calibration_error(probabilities, labels)
+    metrics["reliability"] = reliability(probabilities, labels)
     if expert_logits is not None:
         experts = _array(expert_logits)
         if experts.ndim != 3 or (len(experts), experts.shape[2]) != logits.shape or experts.shape[1] == 0:
             raise BadInputError(f"`expert_logits` must have shape (N, M, C), got {experts.shape} with {logits.shape}.")
         _check_finite("expert_logits", experts)
         metrics["expert_accuracy"] = (experts.argmax(axis=2) == labels[:, None]).mean(axis=0).tolist()
+        metrics["expert_agreement_matrix"] = expert_agreement(experts).tolist()
     return metrics
 
 
@@ -97,15 +101,29 @@ def accuracy_metrics(
 
 
 def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy over equal bins of confidence, weighted by size.
+    """Mean distance of confidence and accuracy over the bins of `reliability`, weighted by size.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3; bins are open below and closed above, so
-    that a confidence of 1 falls into the last.
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, eq. 3.
+
+    Args, Raises: As `reliability`.
+    """
+    bins = [each for each in reliability(probabilities, labels, num_bins) if each["images"]]
+    distances = [each["images"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    return sum(distances) / sum(each["images"] for each in bins)
+
+
+def reliability(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15) -> list[dict]:
+    """Equal bins of confidence, with the mean confidence and the accuracy of the images in each.
+
+    Bins are open below and closed above, so that a confidence of 1 falls into the last.
 
     Args:
         probabilities: (N, C).
         labels: (N,), class ids.
         num_bins: At least 1.
+
+    Returns:
+        For each bin `images`, and `confidence` and `accuracy`, None for a bin without images.
 
     Raises:
         BadInputError: If shapes do not fit, values are not probabilities, or `num_bins` is below 1.
@@ -119,9 +137,22 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_
     right = probabilities.argmax(axis=1) == labels
     inner_edges = np.linspace(0, 1, num_bins + 1)[1:-1]
     bins = np.searchsorted(inner_edges, confidence, side="left")
-    # |sum of accuracy - sum of confidence| of a bin, over N, is its weighted distance
-    distance = np.abs(np.bincount(bins, weights=right - confidence))
-    return float(distance.sum() / len(labels))
+    images = np.bincount(bins, minlength=num_bins)
+    sums = [np.bincount(bins, weights=values, minlength=num_bins) for values in (confidence, right)]
+    return [
+        {
+            "images": int(n),
+            "confidence": float(sums[0][k] / n) if n else None,
+            "accuracy": float(sums[1][k] / n) if n else None,
+        }
+        for k, n in enumerate(images)
+    ]
+
+
+def expert_agreement(expert_logits: ArrayLike) -> np.ndarray:
+    """Share of images to which two experts give the same label: (N, M, C) -> (M, M)."""
+    answers = _array(expert_logits).argmax(axis=2)
+    return (answers[:, :, None] == answers[:, None]).mean(axis=0)
 
 
 def expert_specialization_entropy(gate_probs: ArrayLike) -> float:

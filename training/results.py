@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.training.environment import describe_environment, peak_memory_gb
-from tailmoe.training.figures import write_figures
+from tailmoe.training.figures.results import write_figures
 from tailmoe.training.recipe import MODELS, config_fields
 
 RESULTS_NAME = "results.json"
@@ -61,9 +61,10 @@ def run_results(
 
 
 def write_results(folder: Path, results: dict, repo_id: str | None = None) -> None:
-    """Write a run's figures, its card and at last `results.json`, so that a folder with results is a finished run."""
-    figures = write_figures(results, folder / "figures") if results["metrics"] is not None else []
-    names = [path.relative_to(folder).as_posix() for path in sorted(figures)]
+    """Write a run's figures beside those that are there, its card and at last `results.json`: then the run is finished."""
+    if results["metrics"] is not None:
+        write_figures(results, folder / "figures")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
     render_model_card(results, repo_id, names).save(folder / "README.md")
     part = folder / f"{RESULTS_NAME}.part"
     part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

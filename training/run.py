@@ -26,6 +26,7 @@ from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.figures.model import write_model_figures
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
 from tailmoe.training.results import RESULTS_NAME, run_results, write_results
@@ -184,6 +185,12 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     )
     model.save_pretrained(output_dir)
     images.processor.save_pretrained(output_dir)
+    models = {recipe.title: model}
+    if baseline is not None:
+        trained = type(model).from_pretrained(output_dir / "baseline").to(model.device)
+        models = {baseline["title"]: trained} | models
+    names = images.description["label_names"]
+    write_model_figures(models, images.processor, images.test, names, output_dir / "figures")
     write_results(output_dir, results)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

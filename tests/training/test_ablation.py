@@ -46,7 +46,7 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     with caplog.at_level("INFO"):
         record = run_ablation(*arguments, groups=["balanced heads trained", "without"])
     changes = {(change["group"], change["name"]): change for change in record["changes"]}
-    assert list(changes)[0] == (None, "as it is")
+    assert next(iter(changes)) == (None, "as it is")
     assert len(changes) == 1 + 5 + 2
     plain = changes[None, "as it is"]["study"]
     assert plain["recipe"]["data"]["validation_per_class"] == 1

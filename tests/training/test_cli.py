@@ -83,9 +83,10 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
         "image_processing_tailmoe.py",
     }
     weights = {"model.safetensors", "config.json", "preprocessor_config.json"}
-    report = {"README.md", "results.json", "recipe.yaml", "figures/accuracy_per_class.png", "figures/confusion.png"}
-    parts = code | weights | report
-    assert names == parts | {f"baseline/{name}" for name in parts}
+    report = {"README.md", "results.json", "recipe.yaml"}
+    figures = {"accuracy_per_class", "confusion", "reliability", "features", "grad_cam"}
+    parts = code | weights | report | {f"figures/{name}.png" for name in figures}
+    assert names == parts | {f"baseline/{name}" for name in parts} | {"figures/expert_agreement.png"}
 
 
 def test_results_hold_what_is_needed_to_repeat_and_to_judge_them(run):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tailmoe.training.figures import (
+from tailmoe.training.figures.results import (
     accuracy_per_class_figure,
     confusion_figure,
     expert_similarity_figure,

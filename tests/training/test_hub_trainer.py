@@ -93,7 +93,8 @@ def test_the_card_is_ours_and_says_what_was_measured(make_pushing, icl, tmp_path
     assert "birds" in card.data.tags
     assert f'model="{REPO}", trust_remote_code=True' in card.text
     assert "50 evaluation images" in card.text
-    assert {path.name for path in (there / "figures").iterdir()} == {"accuracy_per_class.png", "confusion.png"}
+    figures = {path.stem for path in (there / "figures").iterdir()}
+    assert figures == {"accuracy_per_class", "confusion", "reliability", "expert_agreement"}
     before = (there / "README.md").read_text()
     assert write_card(there, REPO).read_text() == before
 

@@ -12,9 +12,11 @@ from tailmoe.training.metrics import (
     accuracy_metrics,
     classification_metrics,
     expected_calibration_error,
+    expert_agreement,
     expert_specialization_entropy,
     gate_load_balance,
     pairwise_embedding_similarity,
+    reliability,
     shot_groups,
 )
 
@@ -238,3 +240,20 @@ def test_one_expert_and_an_expert_of_zeros_have_similarity_zero():
 def test_weights_of_wrong_shape_or_not_finite_are_refused(weights):
     with pytest.raises(BadInputError, match="expert_weights"):
         pairwise_embedding_similarity(weights)
+
+
+def test_reliability_tells_each_bin_of_confidence_and_sums_to_the_calibration_error():
+    probabilities = np.array([[0.9, 0.1], [0.95, 0.05], [0.4, 0.6], [0.5, 0.5]])
+    bins = reliability(probabilities, [0, 1, 1, 0], num_bins=4)
+    assert [each["images"] for each in bins] == [0, 1, 1, 2]
+    assert bins[0] == {"images": 0, "confidence": None, "accuracy": None}
+    assert bins[3] == {"images": 2, "confidence": pytest.approx(0.925), "accuracy": 0.5}
+    assert expected_calibration_error(probabilities, [0, 1, 1, 0], num_bins=4) == pytest.approx(
+        (1 * 0.5 + 1 * 0.4 + 2 * 0.425) / 4
+    )
+
+
+def test_agreement_is_the_share_of_images_with_one_label_from_two_experts():
+    answers = np.array([[0, 0, 1], [1, 1, 1], [2, 0, 2], [0, 0, 2]])  # (N, M)
+    matrix = expert_agreement(np.eye(3)[answers])
+    assert matrix.tolist() == [[1, 0.75, 0.5], [0.75, 1, 0.25], [0.5, 0.25, 1]]

@@ -1,25 +1,24 @@
-"""Figures of a run, drawn from its results (the content of `results.json`), and of a data set, as PNG files of 150 dpi.
-
-Colours are those of Okabe and Ito and sequential maps, which stay apart for colour-blind readers and in grey.
-"""
+"""Figures of a run, drawn from its results (the content of `results.json`)."""
 
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
+from tailmoe.training.figures.style import (
+    BASELINE_COLOUR,
+    MODEL_COLOUR,
+    NAMED_CLASSES,
+    count_ticks,
+    open_axes,
+    save,
+    short,
+)
 from tailmoe.training.metrics import FEW_BELOW, MANY_ABOVE
 
-DPI = 150
-MODEL_COLOUR, BASELINE_COLOUR = "#0072B2", "#D55E00"
-COLOURS = (MODEL_COLOUR, BASELINE_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-NAMED_CLASSES = 20  # with more, names do not fit along an axis
-NAME_LENGTH = 20
 NUMBERED_CELLS = 10
 
 
@@ -30,6 +29,10 @@ def write_figures(results: dict, folder: Path) -> list[Path]:
     figures = {"accuracy_per_class.png": accuracy_per_class_figure, "confusion.png": confusion_figure}
     if "expert_similarity_matrix" in results["metrics"]:
         figures["expert_similarity.png"] = expert_similarity_figure
+    if "reliability" in results["metrics"]:
+        figures["reliability.png"] = reliability_figure
+    if len(results["metrics"].get("expert_agreement_matrix", [])) > 1:
+        figures["expert_agreement.png"] = expert_agreement_figure
     for name, draw in figures.items():
         draw(results, folder / name)
     return [folder / name for name in figures]
@@ -58,15 +61,12 @@ def accuracy_per_class_figure(results: dict, path: Path) -> None:
     axes.set_xlim(max(counts) * 1.3, min(counts) / 1.3)
     axes.set_ylim(-2, 103)
     _shade_shot_groups(axes)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    count_ticks(axes.xaxis)
     axes.set_xlabel("training images of the class (logarithmic)")
     axes.set_ylabel("accuracy on test images (%)")
-    axes.grid(axis="y", color="0.85", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_axes(axes)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion_figure(results: dict, path: Path) -> None:
@@ -87,7 +87,7 @@ def confusion_figure(results: dict, path: Path) -> None:
         axes.set_title(f"{run['title']}: {100 * run['metrics']['accuracy']:.1f} % right", fontsize=11)
         axes.set_xlabel("predicted class" if named else "predicted class, from most to fewest training images")
         if named:
-            names = [_short(results["dataset"]["label_names"][c]) for c in order]
+            names = [short(results["dataset"]["label_names"][c]) for c in order]
             axes.set_xticks(range(len(order)), names, rotation=90)
             axes.set_yticks(range(len(order)), [f"{name} ({counts[c]})" for name, c in zip(names, order, strict=True)])
         if len(order) <= NUMBERED_CELLS:
@@ -96,7 +96,7 @@ def confusion_figure(results: dict, path: Path) -> None:
         "true class (training images)" if named else "true class, from most to fewest training images"
     )
     figure.colorbar(image, ax=panels, shrink=0.8, label="share of the class's test images (%)")
-    _save(figure, path)
+    save(figure, path)
 
 
 def expert_similarity_figure(results: dict, path: Path) -> None:
@@ -117,62 +117,45 @@ def expert_similarity_figure(results: dict, path: Path) -> None:
             _number_cells(axes, image, matrix, "{:.2f}")
     panels[0].set_ylabel("expert")
     figure.colorbar(image, ax=panels, shrink=0.8, label="cosine similarity")
-    _save(figure, path)
+    save(figure, path)
 
 
-def class_counts_figure(counts_of: dict[str, list[int]], label_names: list[str], path: Path) -> None:
-    """Training images of each class, the largest first, one line for each split of `counts_of`."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+def reliability_figure(results: dict, path: Path) -> None:
+    """Accuracy against confidence in 15 bins, of the model and of the baseline; on the diagonal confidence is right."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
-    for number, (label, counts) in enumerate(counts_of.items()):
-        axes.plot(
-            sorted(counts, reverse=True),
-            color=COLOURS[number % len(COLOURS)],
-            marker="o" if len(counts) <= NAMED_CLASSES else None,
-            label=label,
-        )
-    axes.set_yscale("log")
-    largest, smallest = (pick(pick(counts) for counts in counts_of.values()) for pick in (max, min))
-    axes.set_ylim(smallest / 1.3, largest * 1.3)
-    for bound, label, side in ((MANY_ABOVE, "many-shot above", "bottom"), (FEW_BELOW, "few-shot below", "top")):
-        if smallest < bound < largest:
-            axes.axhline(bound, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
-            axes.text(0.01, bound, label, transform=axes.get_yaxis_transform(), va=side, fontsize=9, color="0.3")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    first = next(iter(counts_of.values()))
-    if len(first) <= NAMED_CLASSES:
-        order = sorted(range(len(first)), key=lambda c: -first[c])
-        axes.set_xticks(range(len(first)), [_short(label_names[c]) for c in order], rotation=30, ha="right")
-    axes.set_xlabel("class, from most to fewest training images")
-    axes.set_ylabel("training images (logarithmic)")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False)
-    _save(figure, path)
+    axes.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle="--")
+    for run, colour, marker in _series(results):
+        bins = [each for each in run["metrics"].get("reliability", []) if each["images"]]
+        if bins:
+            total = sum(each["images"] for each in bins)
+            confidence, accuracy = ([100 * each[key] for each in bins] for key in ("confidence", "accuracy"))
+            axes.plot(confidence, accuracy, color=colour, linewidth=1)
+            sizes = [200 * (each["images"] / total) ** 0.5 for each in bins]
+            label = f"{run['title']} (ECE {100 * run['metrics']['ece']:.1f} %)"
+            axes.scatter(confidence, accuracy, sizes, color=colour, marker=marker, alpha=0.7, label=label)
+    axes.set_xlabel("confidence (%); larger marks hold more images")
+    axes.set_ylabel("accuracy (%)")
+    open_axes(axes)
+    figure.legend(loc="outside upper left", frameon=False)
+    save(figure, path)
 
 
-def sweeps_figure(ablation: dict, path: Path) -> None:
-    """Accuracy against each number that an ablation sweeps, mean and standard deviation over seeds; none, no figure."""
-    groups: dict[str, list[tuple[float, float, float]]] = {}
-    for change in ablation["changes"]:
-        accuracy = change["study"]["metrics"]["accuracy"]
-        if change["group"] is not None and change["name"].replace(".", "", 1).isdigit():
-            point = float(change["name"]), 100 * accuracy["mean"], 100 * (accuracy["std"] or 0)
-            groups.setdefault(change["group"], []).append(point)
-    if not groups:
-        return
-    figure = Figure(figsize=(3.6 * len(groups), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    for axes, (group, points) in zip(panels, groups.items(), strict=True):
-        places, means, stds = zip(*sorted(points), strict=True)
-        axes.errorbar(places, means, stds, marker="o", color=MODEL_COLOUR, capsize=3)
-        axes.set_xlabel(group)
-        axes.set_xticks(places, [f"{place:g}" for place in places])
-        axes.grid(axis="y", color="0.85", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("accuracy on validation images (%)")
-    _save(figure, path)
+def expert_agreement_figure(results: dict, path: Path) -> None:
+    """Share of test images to which two experts give the same label."""
+    matrix = 100 * np.asarray(results["metrics"]["expert_agreement_matrix"])
+    figure = Figure(figsize=(4.6, 3.9), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
+    ticks = range(len(matrix))
+    axes.set_xticks(ticks, [f"{k + 1}" for k in ticks])
+    axes.set_yticks(ticks, [f"{k + 1}" for k in ticks])
+    axes.set_xlabel("expert")
+    axes.set_ylabel("expert")
+    if len(matrix) <= NUMBERED_CELLS:
+        _number_cells(axes, image, matrix, "{:.0f}")
+    figure.colorbar(image, label="same label (% of test images)")
+    save(figure, path)
 
 
 def _series(results: dict) -> list[tuple[dict, str, str]]:
@@ -180,10 +163,6 @@ def _series(results: dict) -> list[tuple[dict, str, str]]:
     baseline = results["baseline"]
     model = (results, MODEL_COLOUR, "o")
     return [model] if baseline is None else [(baseline, BASELINE_COLOUR, "s"), model]
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
 
 
 def _shade_shot_groups(axes: Axes) -> None:
@@ -211,8 +190,3 @@ def _number_cells(axes: Axes, image: AxesImage, values: np.ndarray, form: str) -
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.6  # perceived brightness
         colour = "white" if dark else "black"
         axes.text(column, row, form.format(value), ha="center", va="center", fontsize=8, color=colour)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)  # whatever backend the user has chosen for his own figures
-    figure.savefig(path, dpi=DPI)

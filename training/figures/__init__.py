@@ -1,0 +1,1 @@
+"""Figures of runs, data sets and ablations."""
