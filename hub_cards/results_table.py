@@ -19,6 +19,7 @@ CAPTION = (
     "the classes with more than 100, with 20 to 100 and with fewer than 20 training images. Width: channels of each "
     "stage. Seconds: mean training time of a run."
 )
+DEFAULT_EPOCHS = 200  # of `LongTailTrainingArguments`
 NO_STUDY = "No study has been measured yet."
 
 
@@ -104,6 +105,7 @@ def _study_rows(path: Path) -> list[dict[str, str]]:
             "recipe": study["name"],
             "data": study["dataset"]["name"],
             "imbalance": f"{study['dataset']['imbalance_factor']:.4g}",
+            "epochs": f"{study['recipe']['training'].get('num_train_epochs', DEFAULT_EPOCHS):g}",
             "seeds": str(len(study["seeds"])),
         }
         return [{"model": row["model"], **place, **row} for row in table_rows(study)]

@@ -9,9 +9,8 @@ import pytest
 from tailmoe.hub_cards.readme import main, update_readme
 from tailmoe.training.errors import BadInputError
 
-README = (
-    "# Title\n\n<!-- results -->\nold\n<!-- /results -->\n\n<!-- benchmark -->\nold\n<!-- /benchmark -->\n\nThe end.\n"
-)
+SECTIONS = "\n\n".join(f"<!-- {name} -->\nold\n<!-- /{name} -->" for name in ("results", "papers", "benchmark"))
+README = f"# Title\n\n{SECTIONS}\n\nThe end.\n"
 
 
 @pytest.fixture
@@ -29,12 +28,13 @@ def test_the_readme_gets_the_table_between_its_markers(folder):
     text = (folder / "README.md").read_text()
     assert text.startswith("# Title\n\n<!-- results -->\n| model ")
     assert text.endswith("\n<!-- /benchmark -->\n\nThe end.\n")
-    assert "\n<!-- /results -->\n\n<!-- benchmark -->\n| part" in text
+    assert "\n<!-- /results -->\n\n<!-- papers -->\n| method" in text
+    assert "\n<!-- /papers -->\n\n<!-- benchmark -->\n| part" in text
     assert "old" not in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "± " in line][:2]
     assert [row[0] for row in rows] == ["cross-entropy", "ICL-MoE"]
-    assert rows[1][1:7] == ["quickstart", "fashion_mnist_lt", "125", "3", "16-32-64", "312,345"]
-    assert rows[1][7] == "72.50 ± 1.80"
+    assert rows[1][1:8] == ["quickstart", "fashion_mnist_lt", "125", "200", "3", "16-32-64", "312,345"]
+    assert rows[1][8] == "72.50 ± 1.80"
     assert [row[-1] for row in rows] == ["—", "51"]
     assert rows[1][-3] == "—"
     update_readme(folder / "README.md", folder / "results")

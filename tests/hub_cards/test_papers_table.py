@@ -1,0 +1,45 @@
+"""Our results beside the papers': only studies of recipes as they ship, and a dash for what nobody measured."""
+
+import json
+
+import pytest
+import yaml
+
+from tailmoe.hub_cards.papers_table import PUBLISHED, SETTINGS, papers_table
+from tailmoe.training.recipe_files import shipped_recipe
+
+
+def rows(folder):
+    lines = papers_table(folder).split("\n\n")[0].splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0]: dict(zip(table[0][1:], row[1:], strict=True)) for row in table[2:]}
+
+
+@pytest.fixture
+def write_study(study, tmp_path):
+    def write(name, **changes):
+        content = study | {"recipe": {**study["recipe"], **shipped_recipe(name), **changes}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    return write
+
+
+def test_papers_are_shown_as_they_state_and_what_is_not_measured_as_a_dash(tmp_path):
+    table = rows(tmp_path)
+    for entry in yaml.safe_load(PUBLISHED.read_text()):
+        name = f"{entry['method']} ({entry['source']})" if "source" in entry else entry["method"]
+        row = table[name]
+        for setting, title in SETTINGS.items():
+            stated = entry["accuracy"].get(setting)
+            assert row[title] == ("—" if stated is None else f"{stated:.1f}")
+    ours = {name: row for name, row in table.items() if name.startswith("tailmoe: ")}
+    assert len(ours) == 6
+    assert {cell for row in ours.values() for cell in row.values()} == {"—"}
+
+
+def test_a_study_of_the_recipe_as_it_ships_is_shown_and_one_with_a_shorter_schedule_is_not(tmp_path, write_study):
+    write_study("icl-cifar100-lt-100")
+    assert rows(tmp_path)["tailmoe: icl"]["CIFAR-100, 100"] == "72.50 ± 1.80"
+    shorter = shipped_recipe("icl-cifar100-lt-100")["training"] | {"num_train_epochs": 20}
+    write_study("icl-cifar100-lt-100", training=shorter)
+    assert rows(tmp_path)["tailmoe: icl"]["CIFAR-100, 100"] == "—"
