@@ -158,7 +158,9 @@ def _study(args: argparse.Namespace) -> int:
 
     recipe = load_recipe(args.recipe, args.overrides)
     output_dir = args.output_dir or Path("runs") / f"{recipe.name}-study"
-    study = run_study(recipe, args.seeds, output_dir, shlex.join(["tailmoe", *sys.argv[1:]]))
+    if args.jobs < 1:
+        raise BadInputError(f"`--jobs` must be at least 1, got {args.jobs}.")
+    study = run_study(recipe, args.seeds, output_dir, shlex.join(["tailmoe", *sys.argv[1:]]), args.jobs)
     sys.stdout.write(f"\n{results_table(study)}\n")
     _write_json(args.json, study)
     return 0

@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     _add_recipe_options(study)
     study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
+    study.add_argument("--jobs", type=int, default=1, help="seeds trained side by side (default 1; more for a GPU)")
     study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")
 
     ablation = _add(commands, "ablation", "change a recipe in one thing at a time and compare", help_texts.ABLATION)

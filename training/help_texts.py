@@ -51,6 +51,7 @@ baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one 
 
   tailmoe study quickstart --seeds 0..2
   tailmoe study quickstart --seeds 0,5,7 --json hub_cards/results/quickstart.json
+  tailmoe study icl-cifar100-lt-100 --seeds 0..4 --jobs 5      all at once, where a GPU has room
 """
 
 BENCHMARK = """\

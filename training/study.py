@@ -10,6 +10,7 @@ from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.run import train_recipe
+from tailmoe.training.side_by_side import train_side_by_side
 
 logger = logging.getLogger(__name__)
 # the same in every run of a study
@@ -17,7 +18,7 @@ SHARED = ("name", "title", "description", "model_type", "num_parameters", "confi
 ENVIRONMENT = ("commit", "versions", "hardware", "date")
 
 
-def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) -> dict:
+def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str, jobs: int = 1) -> dict:
     """Train `recipe` once per seed under `output_dir/seed-<n>` and write `output_dir/study.json`, and each run's card anew.
 
     Finished seeds are read, not trained again; an interrupted one is resumed.
@@ -27,10 +28,17 @@ def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str) 
         seeds: Different seeds, each at least 0.
         output_dir: Folder of the study.
         command: The command line, for the record.
+        jobs: Seeds that are trained side by side, each by a process of its own; a GPU has room for several small networks.
 
     Returns:
         The study, see `summarise`.
+
+    Raises:
+        BadInputError: As `train_recipe`, or if a process of its own fails.
+        InterruptedTraining: On SIGINT or SIGTERM, after checkpoints were saved.
     """
+    if jobs > 1:
+        train_side_by_side(recipe, seeds, output_dir, jobs)
     runs = []
     for seed in seeds:
         logger.info("Seed %d of %s", seed, recipe.name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -355,6 +356,48 @@ def test_a_study_summarises_its_seeds_and_keeps_what_is_finished(tmp_path, recip
     written = (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns
     assert cli.main(arguments) == 0
     assert (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns == written
+
+
+def test_seeds_side_by_side_end_as_one_after_another(tmp_path, recipe):
+    common = ["study", recipe, "--seeds", "0,1", "--set", "training.num_train_epochs=1"]
+    assert cli.main([*common, "--output-dir", str(tmp_path / "one")]) == 0
+    assert cli.main([*common, "--output-dir", str(tmp_path / "both"), "--jobs", "2"]) == 0
+    for seed in (0, 1):
+        weights = [
+            safetensors.torch.load_file(tmp_path / name / f"seed-{seed}" / "model.safetensors")
+            for name in ("one", "both")
+        ]
+        assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert json.loads((tmp_path / "both" / "study.json").read_text())["seeds"] == [0, 1]
+    assert "Training" in (tmp_path / "both" / "seed-1.log").read_text()
+
+
+def test_a_seed_that_fails_beside_others_is_told_with_its_reason(tmp_path, recipe, capsys):
+    arguments = ["study", recipe, "--seeds", "0,1", "--jobs", "2", "--output-dir", tmp_path / "study"]
+    message = fails(capsys, *arguments, "--set", "training.learning_rate=1e30")
+    assert re.search(r"Seed \d failed: .* is (nan|inf)", message)
+    assert "--jobs` must be at least 1" in fails(capsys, *arguments[:-4], "--jobs", "0")
+
+
+def test_seeds_side_by_side_save_on_a_signal_and_continue(tmp_path, recipe):
+    command = [Path(sys.executable).with_name("tailmoe"), "study", recipe, "--seeds", "0,1", "--jobs", "2"]
+    command += ["--output-dir", tmp_path / "study", "--set", "training.num_train_epochs=300"]
+    study = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not all("'epoch': '1'" in log_of(tmp_path / "study", seed) for seed in (0, 1)):
+        assert study.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    study.send_signal(signal.SIGINT)
+    assert study.wait(60) == 128 + signal.SIGINT
+    for seed in (0, 1):
+        assert list((tmp_path / "study" / f"seed-{seed}").rglob("checkpoint-*/trainer_state.json"))
+        assert "--resume continues" in log_of(tmp_path / "study", seed)
+
+
+def log_of(folder, seed):
+    path = folder / f"seed-{seed}.log"
+    return path.read_text() if path.exists() else ""
 
 
 @pytest.mark.parametrize("seeds", ["a", "3..1", "1,1", "-1", ""])

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, load_recipe
@@ -52,6 +53,15 @@ def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
     assert load_recipe("icl-cifar10-lt-50").training["num_train_epochs"] == 200
     (pattern,) = (pattern for pattern in recipe_patterns() if "|" in pattern)
     assert all(re.fullmatch(pattern, name) for name in names)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_epoch_is_chosen_on_the_test_split(name):
+    recipe = load_recipe(name)
+    for each in filter(None, (recipe, recipe.baseline_recipe())):
+        args = LongTailTrainingArguments(output_dir="unused", **each.training)
+        assert args.eval_strategy == "no", "the test split is looked at during training"
+        assert not args.load_best_model_at_end
 
 
 @pytest.mark.parametrize("name", recipe_names())
