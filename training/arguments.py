@@ -40,6 +40,10 @@ class LongTailTrainingArguments(TrainingArguments):
     auto_augment: bool = field(default=True, metadata={"help": "AutoAugment's CIFAR-10 policy."})
     cutout_size: int = field(default=16, metadata={"help": "Side of Cutout's square in pixels; 0 for none."})
     mixup_alpha: float = field(default=0.0, metadata={"help": "Mixup draws its weight from Beta(alpha, alpha)."})
+    ema_decay: float = field(
+        default=0.0,
+        metadata={"help": "Share kept at each step of the mean of weights that the run ends with; 0 for none."},
+    )
     image_memory_share: float = field(
         default=0.5,
         metadata={
@@ -54,6 +58,8 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"`ema_decay` must be in [0, 1), got {self.ema_decay}.")
         if not 0 <= self.image_memory_share <= 1:
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):

@@ -7,7 +7,7 @@ import datasets
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
+from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
@@ -26,9 +26,20 @@ from tailmoe.training.metrics import classification_metrics
 from tailmoe.training.schedules import two_stage_cosine
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
+from tailmoe.training.weight_average import WeightAverage
 
-OBJECTIVE_NAME = "objective.safetensors"
+OBJECTIVE_NAME, AVERAGE_NAME = "objective.safetensors", "weight_average.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
+
+
+class _Averaging(TrainerCallback):
+    """Moves the mean of the weights after each step."""
+
+    def __init__(self, average: WeightAverage):
+        self.average = average
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.average.update(model)
 
 
 class LongTailTrainer(HubTrainer):
@@ -97,6 +108,9 @@ class LongTailTrainer(HubTrainer):
         self._batches = AugmentedBatches(args, augmentation, Normalization(processing_class).to(args.device))
         self._graphs: StepGraphs | None = None
         self._term_sums = TermSums()
+        self._average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
+        if self._average is not None:
+            self.add_callback(_Averaging(self._average))
 
     def _place_images(self) -> None:
         """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
@@ -122,7 +136,10 @@ class LongTailTrainer(HubTrainer):
         self.resumed = bool(resume_from_checkpoint)
         self._term_sums = TermSums()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
-        return super().train(resume_from_checkpoint, **kwargs)
+        output = super().train(resume_from_checkpoint, **kwargs)
+        if self._average is not None:
+            self._average.copy_to(self.model)
+        return output
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
@@ -279,11 +296,15 @@ class LongTailTrainer(HubTrainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.objective is not None and self.args.should_save and self.objective.state_dict():
             safetensors.torch.save_file(self.objective.state_dict(), os.path.join(output_dir, OBJECTIVE_NAME))
+        if self._average is not None and self.args.should_save:
+            safetensors.torch.save_file(self._average.state_dict(), os.path.join(output_dir, AVERAGE_NAME))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.objective is not None and self.objective.state_dict():
             self.objective.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, OBJECTIVE_NAME)))
+        if checkpoint is not None and self._average is not None:
+            self._average.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, AVERAGE_NAME)))
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         self._term_sums.check_finite(self.state.global_step + 1)

@@ -24,6 +24,8 @@ HERE = Path(__file__).parent
 TITLE = "What each expert sees"
 INTRODUCTION = """Most image collections are long-tailed: a few classes have thousands of pictures, most have a handful. Here a
 mixture of experts names what is in an image, and shows what each expert made of it and how rare the class was in training."""
+PRIOR_TEXT = """A model's answer assumes how frequent the classes are. Say how frequent they are where you are, and see how the
+answer moves: as in the training images, all alike, or a mix of your own."""
 THEME = gr.themes.Soft(
     primary_hue="blue",
     font=["system-ui", "sans-serif"],  # of the visitor's machine: nothing is loaded from elsewhere
@@ -123,10 +125,6 @@ def build_app(model: Classifier, baseline: Classifier | None = None) -> gr.Block
         apply_mix.click(use_mix, [mix, logits], [own, position, moved, chart], **quiet)
         gr.api(classify, api_name="classify")
     return app
-
-
-PRIOR_TEXT = """A model's answer assumes how frequent the classes are. Say how frequent they are where you are, and see how the
-answer moves: as in the training images, all alike, or a mix of your own."""
 
 
 def start_position(model: Classifier) -> float:
