@@ -10,7 +10,7 @@ from tailmoe.training.benchmark.losses import snnl_memory
 from tailmoe.training.benchmark.measure import Spread, times_in_turn
 from tailmoe.training.benchmark.setting import CLASSES, EXPERTS, SIZE, cifar_config, make_network, random_batch
 from tailmoe.training.benchmark.training import fast_update, obvious_update
-from tailmoe.training.figures import BASELINE_COLOUR, DPI, MODEL_COLOUR
+from tailmoe.training.figures.style import BASELINE_COLOUR, DPI, MODEL_COLOUR
 
 AXES = {
     "batch size": (16, 32, 64, 128, 256),
