@@ -358,6 +358,7 @@ def test_a_study_summarises_its_seeds_and_keeps_what_is_finished(tmp_path, recip
     assert (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_end_as_one_after_another(tmp_path, recipe):
     common = ["study", recipe, "--seeds", "0,1", "--set", "training.num_train_epochs=1"]
     assert cli.main([*common, "--output-dir", str(tmp_path / "one")]) == 0
@@ -379,6 +380,7 @@ def test_a_seed_that_fails_beside_others_is_told_with_its_reason(tmp_path, recip
     assert "--jobs` must be at least 1" in fails(capsys, *arguments[:-4], "--jobs", "0")
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_save_on_a_signal_and_continue(tmp_path, recipe):
     command = [Path(sys.executable).with_name("tailmoe"), "study", recipe, "--seeds", "0,1", "--jobs", "2"]
     command += ["--output-dir", tmp_path / "study", "--set", "training.num_train_epochs=300"]
