@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from tailmoe.hub_cards import markdown
 from tailmoe.hub_cards.repository import Pushed, Repository, check_repo_id
-from tailmoe.hub_cards.results_table import format_table
+from tailmoe.hub_cards.results_table import LISTED_CLASSES, format_table
 from tailmoe.hub_cards.template import TEMPLATES, render
 from tailmoe.training.data import parquet, sources
 from tailmoe.training.errors import BadInputError
@@ -23,7 +23,6 @@ FIGURE = "figures/class_counts.png"
 BUILDER = "build.py"
 FASHION_MNIST = "zalando-datasets/fashion_mnist"
 LICENSE_FILE = Path(sources.__file__).parent / sources.EMBEDDED / "LICENSE"  # FashionMNIST's
-LISTED_CLASSES = 100  # a table of more is no reading
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
@@ -123,7 +122,7 @@ def render_dataset_card(about: dict, repo_id: str | None = None) -> DatasetCard:
         about=about,
         figure=FIGURE,
         first_config=next(iter(about["configs"])),
-        config_table=config_table(about, markdown=True),
+        config_table=config_table(about, as_markdown=True),
         class_table=_class_table(about),
         command=_command(about),
         has_license=about["source"] == FASHION_MNIST,
@@ -166,7 +165,7 @@ def _command(about: dict) -> str:
     )
 
 
-def config_table(about: dict, markdown: bool = False) -> str:
+def config_table(about: dict, as_markdown: bool = False) -> str:
     """The configs of a data set, with their images and their classes of each shot group."""
     rows = [
         {
@@ -179,7 +178,7 @@ def config_table(about: dict, markdown: bool = False) -> str:
         }
         for config, each in about["configs"].items()
     ]
-    return format_table(rows, markdown)
+    return format_table(rows, as_markdown)
 
 
 def _class_table(about: dict) -> str | None:

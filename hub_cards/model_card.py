@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tailmoe.hub_cards import markdown
 from tailmoe.hub_cards.repository import check_repo_id
-from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent, table_rows
+from tailmoe.hub_cards.results_table import LISTED_CLASSES, NOT_MEASURED, format_table, percent, table_rows
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
@@ -25,7 +25,6 @@ PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
 LICENSE = "apache-2.0"  # of what recipes train
 EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
 STUDY_NAME = "study.json"
-LISTED_CLASSES = 100  # a table of more is no reading
 
 
 class _RecipeDumper(yaml.SafeDumper):

@@ -17,8 +17,9 @@ from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
 from tailmoe.hub_cards.repository import Pushed, Repository
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import load_recipe
+from tailmoe.training.results import RESULTS_NAME
+from tailmoe.training.run import RECIPE_NAME
 
-RESULTS_NAME, RECIPE_NAME = "results.json", "recipe.yaml"
 NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", RESULTS_NAME, RECIPE_NAME)
 LISTED = re.compile(rf"{re.escape(STUDY_NAME)}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
 # a run of its own; caches; unfinished training

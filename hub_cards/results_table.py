@@ -7,6 +7,7 @@ from pathlib import Path
 from tailmoe.training.errors import BadInputError
 
 NOT_MEASURED = "—"
+LISTED_CLASSES = 100  # a table of more is no reading
 ACCURACIES = {
     "overall": "accuracy",
     "balanced": "balanced_accuracy",

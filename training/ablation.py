@@ -16,8 +16,7 @@ from tailmoe.training.figures.sweeps import sweeps_figure
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import Recipe, load_recipe
 from tailmoe.training.recipe_files import RECIPES
-from tailmoe.training.run import train_recipe
-from tailmoe.training.study import summarise
+from tailmoe.training.study import run_study
 
 logger = logging.getLogger(__name__)
 AS_IT_IS = "as it is"
@@ -46,7 +45,7 @@ def run_ablation(
 
     Returns:
         The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides` and `study` (see
-        `summarise`), the recipe as it is first; and how it was measured.
+        `run_study`), the recipe as it is first; and how it was measured.
 
     Raises:
         BadInputError: If there are no changes for the recipe's objective, or a group does not exist.
@@ -54,16 +53,21 @@ def run_ablation(
     common = [*overrides, f"data.validation_per_class={validation_per_class}"]
     recipe = _load(source, common)
     changes = _changes(recipe, groups)
-    plain = _study(recipe, seeds, output_dir / "as-it-is")
+    environment = describe_environment()
+
+    def study_of(variant: Recipe, folder: str) -> dict:
+        return run_study(variant, seeds, output_dir / folder, environment["command"])
+
+    plain = study_of(recipe, "as-it-is")
     entries = [{"group": None, "name": AS_IT_IS, "overrides": [], "study": plain}]
     for group, rows in changes.items():
         for name, changed in rows.items():
             logger.info("%s: %s", group, name)
             variant = _load(source, [*common, *changed])
-            folder = output_dir / _slug(f"{group} {name}")
-            study = plain if _with_defaults(variant) == _with_defaults(recipe) else _study(variant, seeds, folder)
+            same = _with_defaults(variant) == _with_defaults(recipe)
+            study = plain if same else study_of(variant, _slug(f"{group} {name}"))
             entries.append({"group": group, "name": str(name), "overrides": changed, "study": study})
-    record = {"recipe": recipe.name, "seeds": seeds, "changes": entries, **describe_environment()}
+    record = {"recipe": recipe.name, "seeds": seeds, "changes": entries, **environment}
     (output_dir / "ablation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     sweeps_figure(record, output_dir / "ablation.png")
     return record
@@ -91,10 +95,6 @@ def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
         if group not in changes:
             raise BadInputError(f"`{group}` is no group of the ablation; the groups are {', '.join(changes)}.")
     return {group: rows for group, rows in changes.items() if not groups or group in groups}
-
-
-def _study(recipe: Recipe, seeds: list[int], folder: Path) -> dict:
-    return summarise([train_recipe(recipe, folder / f"seed-{seed}", seed, resume=True) for seed in seeds])
 
 
 def _slug(text: str) -> str:

@@ -95,7 +95,7 @@ class HubTrainer(Trainer):
             "tags": [tags] if isinstance(tags, str) else tags or [],
             "base_model": finetuned_from or hub_id(config._name_or_path),
         }
-        write_results(folder, results, getattr(self, "hub_model_id", None))
+        write_results(folder, results, self.hub_model_id)
 
     def _describe_data(self, name: str) -> dict:
         splits = {"num_train": self.train_dataset, "num_test": self.eval_dataset}

@@ -45,9 +45,8 @@ def classification_metrics(
     logits, labels = _array(logits), _array(labels)
     _check_scores(logits, labels)
     metrics = accuracy_metrics(logits.argmax(axis=1), labels, logits.shape[1], class_counts)
-    probabilities = softmax(logits, axis=1)
-    metrics["ece"] = expected_calibration_error(probabilities, labels)
-    metrics["reliability"] = reliability(probabilities, labels)
+    bins = reliability(softmax(logits, axis=1), labels)
+    metrics |= {"ece": _calibration_error(bins), "reliability": bins}
     if expert_logits is not None:
         experts = _array(expert_logits)
         if experts.ndim != 3 or (len(experts), experts.shape[2]) != logits.shape or experts.shape[1] == 0:
@@ -107,9 +106,7 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, num_
 
     Args, Raises: As `reliability`.
     """
-    bins = [each for each in reliability(probabilities, labels, num_bins) if each["images"]]
-    distances = [each["images"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
-    return sum(distances) / sum(each["images"] for each in bins)
+    return _calibration_error(reliability(probabilities, labels, num_bins))
 
 
 def reliability(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15) -> list[dict]:
@@ -212,6 +209,12 @@ def _array(values: ArrayLike) -> np.ndarray:
         values = (values.double() if values.is_floating_point() else values).numpy()
     array = np.asarray(values)
     return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _calibration_error(bins: list[dict]) -> float:
+    bins = [each for each in bins if each["images"]]
+    distances = [each["images"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    return sum(distances) / sum(each["images"] for each in bins)
 
 
 def _mean_over(per_class: list[float | None], members: Sequence[int]) -> float | None:

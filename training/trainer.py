@@ -7,7 +7,7 @@ import datasets
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, TrainerCallback
+from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
@@ -23,23 +23,13 @@ from tailmoe.training.evaluation import Normalization
 from tailmoe.training.hub_trainer import HubTrainer, name_of_data
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.metrics import classification_metrics
-from tailmoe.training.schedules import two_stage_cosine
+from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
 from tailmoe.training.weight_average import WeightAverage
 
 OBJECTIVE_NAME, AVERAGE_NAME = "objective.safetensors", "weight_average.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
-
-
-class _Averaging(TrainerCallback):
-    """Moves the mean of the weights after each step."""
-
-    def __init__(self, average: WeightAverage):
-        self.average = average
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.average.update(model)
 
 
 class LongTailTrainer(HubTrainer):
@@ -57,7 +47,7 @@ class LongTailTrainer(HubTrainer):
         train_dataset: A `datasets.Dataset`, `DecodedImages` or `EncodedImages`; None to evaluate only.
         eval_dataset: Likewise.
         processing_class: The model's image processor.
-        objective: A module with the methods of `ICLObjective`; the model's own loss if None.
+        objective: A module with the methods of `Objective`; the model's own loss if None.
         **kwargs: Further arguments of `transformers.Trainer`.
 
     Raises:
@@ -110,7 +100,7 @@ class LongTailTrainer(HubTrainer):
         self._term_sums = TermSums()
         self._average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
         if self._average is not None:
-            self.add_callback(_Averaging(self._average))
+            self.add_callback(self._average)
 
     def _place_images(self) -> None:
         """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
@@ -253,14 +243,7 @@ class LongTailTrainer(HubTrainer):
         if self.optimizer is not None:
             return self.optimizer
         if self.args.optim == "sgd":
-            parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
-            self.optimizer = torch.optim.SGD(
-                parameters,
-                lr=self.args.learning_rate,
-                momentum=self.args.momentum,
-                weight_decay=self.args.weight_decay,
-                fused=True,
-            )
+            self.optimizer = papers_sgd(model or self.model, self.args)
         else:
             super().create_optimizer(model)
         learned = [] if self.objective is None else list(self.objective.parameters())
@@ -277,34 +260,26 @@ class LongTailTrainer(HubTrainer):
         last_from = 1.0 if self.objective is None else self.objective.last_stage_from()
         if last_from >= 1 or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
-        if self.args.lr_scheduler_type != "cosine":
-            raise BadInputError(
-                "`lr_scheduler_type` must be cosine with an objective that has a last stage, "
-                f"got {self.args.lr_scheduler_type.value}."
-            )
-        factor = two_stage_cosine(
-            num_training_steps,
-            self.args.get_warmup_steps(num_training_steps),
-            last_from,
-            self.args.last_stage_learning_rate / self.args.learning_rate,
-        )
-        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+        self.lr_scheduler = two_stage_scheduler(self.args, num_training_steps, optimizer or self.optimizer, last_from)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def _kept(self) -> dict[str, nn.Module | WeightAverage]:
+        """What has a state that a checkpoint must hold, by the name of its file there."""
+        parts = {OBJECTIVE_NAME: self.objective, AVERAGE_NAME: self._average}
+        return {name: part for name, part in parts.items() if part is not None and part.state_dict()}
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.objective is not None and self.args.should_save and self.objective.state_dict():
-            safetensors.torch.save_file(self.objective.state_dict(), os.path.join(output_dir, OBJECTIVE_NAME))
-        if self._average is not None and self.args.should_save:
-            safetensors.torch.save_file(self._average.state_dict(), os.path.join(output_dir, AVERAGE_NAME))
+        if self.args.should_save:
+            for name, part in self._kept().items():
+                safetensors.torch.save_file(part.state_dict(), os.path.join(output_dir, name))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and self.objective is not None and self.objective.state_dict():
-            self.objective.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, OBJECTIVE_NAME)))
-        if checkpoint is not None and self._average is not None:
-            self._average.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, AVERAGE_NAME)))
+        if checkpoint is not None:
+            for name, part in self._kept().items():
+                part.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, name)))
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         self._term_sums.check_finite(self.state.global_step + 1)

@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainerCallback
 
 
-class WeightAverage:
-    """Running mean of weights and running statistics, in which a step of long ago counts less.
+class WeightAverage(TrainerCallback):
+    """Running mean of weights and running statistics, in which a step of long ago counts less; a Trainer's callback.
 
     The first steps are forgotten faster: step t keeps `min(decay, (1 + t) / (10 + t))` of the mean, as in TensorFlow's
     ExponentialMovingAverage.
@@ -19,6 +20,9 @@ class WeightAverage:
         self.decay = decay
         self.steps = torch.zeros((), dtype=torch.long)
         self.mean = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.update(model)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

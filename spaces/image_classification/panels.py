@@ -34,12 +34,15 @@ def rarity(model: Classifier, c: int) -> str:
 def bars(model: Classifier, probabilities: Tensor, count: int) -> str:
     """The most probable classes of (C,), each with a bar."""
     values, classes = probabilities.topk(min(count, len(probabilities)))
-    rows = [
-        f'<li><span class="name">{escape(model.labels[c])}</span><span class="value">{100 * p:.1f} %</span>'
-        f'<span class="bar {model.group(c)}" style="width:{100 * p:.1f}%" aria-hidden="true"></span></li>'
-        for c, p in zip(classes.tolist(), values.tolist(), strict=True)
-    ]
+    rows = [_bar(model, c, p, f"{100 * p:.1f} %") for c, p in zip(classes.tolist(), values.tolist(), strict=True)]
     return f'<ol class="bars">{"".join(rows)}</ol>'
+
+
+def _bar(model: Classifier, c: int, share: float, told: str, note: str = "") -> str:
+    return (
+        f'<li><span class="name">{escape(model.labels[c])}{note}</span><span class="value">{told}</span>'
+        f'<span class="bar {model.group(c)}" style="width:{100 * share:.1f}%" aria-hidden="true"></span></li>'
+    )
 
 
 def experts_panel(model: Classifier, view: View) -> str:
@@ -104,9 +107,7 @@ def confusions_panel(model: Classifier, label: str) -> str:
         return f'{rarity(model, c)}<p class="hint">There is no test image of this class.</p>'
     order = sorted(range(len(row)), key=lambda k: -row[k])[:TOP_LABELS]
     items = [
-        f'<li><span class="name">{escape(model.labels[k])}{" (right)" if k == c else ""}</span>'
-        f'<span class="value">{row[k]:,} of {total:,}</span>'
-        f'<span class="bar {model.group(k)}" style="width:{100 * row[k] / total:.1f}%" aria-hidden="true"></span></li>'
+        _bar(model, k, row[k] / total, f"{row[k]:,} of {total:,}", " (right)" if k == c else "")
         for k in order
         if row[k]
     ]

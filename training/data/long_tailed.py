@@ -59,19 +59,7 @@ def make_long_tailed(
     seed: int = 0,
     max_count: int | None = None,
 ) -> datasets.Dataset:
-    """A long-tailed subset, see `long_tailed_rows`."""
-    return dataset.select(long_tailed_rows(dataset, imbalance_factor, label_column, selection, seed, max_count))
-
-
-def long_tailed_rows(
-    dataset: datasets.Dataset,
-    imbalance_factor: float,
-    label_column: str = "label",
-    selection: Selection = "first",
-    seed: int = 0,
-    max_count: int | None = None,
-) -> np.ndarray:
-    """Rows of a long-tailed subset; whatever the selection, in the order of the file.
+    """A long-tailed subset; whatever the selection, its rows are in the order of the file.
 
     Args:
         dataset: With a label column of type ClassLabel.
@@ -103,7 +91,7 @@ def long_tailed_rows(
         if selection == "shuffled":
             generator.shuffle(rows)
         kept.append(rows[:wanted])
-    return np.sort(np.concatenate(kept))
+    return dataset.select(np.sort(np.concatenate(kept)))
 
 
 def check_selection(selection: str) -> None:

@@ -40,31 +40,30 @@ def write_model_figures(
     for model in models.values():
         model.eval()
     written = []
-    rows = _rows_of_classes(images.labels, EMBEDDED_CLASSES, IMAGES_OF_EACH)
-    if len(rows) >= LEAST_POINTS:
-        features_figure(models, processor, images, rows, label_names, folder / "features.png")
+    batch = images.__getitems__(_rows_of_classes(images.labels, EMBEDDED_CLASSES, IMAGES_OF_EACH))
+    if len(batch["labels"]) >= LEAST_POINTS:
+        features_figure(models, processor, batch, label_names, folder / "features.png")
         written.append(folder / "features.png")
-    rows = _rows_of_classes(images.labels, SHOWN_CLASSES, 1)
-    grad_cam_figure(list(models.values())[-1], processor, images, rows, label_names, folder / "grad_cam.png")
+    batch = images.__getitems__(_rows_of_classes(images.labels, SHOWN_CLASSES, 1))
+    grad_cam_figure(list(models.values())[-1], processor, batch, label_names, folder / "grad_cam.png")
     return [*written, folder / "grad_cam.png"]
 
 
 def features_figure(
     models: dict[str, PreTrainedModel],
     processor: BaseImageProcessor,
-    images: DecodedImages | EncodedImages,
-    rows: list[int],
+    batch: dict[str, Tensor],
     label_names: Sequence[str],
     path: Path,
 ) -> None:
     """t-SNE (van der Maaten and Hinton, 2008) of the features of some images, one panel for each model."""
     figure = Figure(figsize=(4.2 * len(models) + 1.6, 4.2), layout="constrained")
     panels = figure.subplots(1, len(models), squeeze=False)[0]
-    labels = images.labels[rows].numpy()
+    labels = batch["labels"].numpy()
     colours = {c: f"C{number}" for number, c in enumerate(np.unique(labels))}
     for axes, (title, model) in zip(panels, models.items(), strict=True):
-        features = _features(model, _pixels(model, processor, images, rows)).cpu().numpy()
-        perplexity = min(30, (len(rows) - 1) / 3)
+        features = _features(model, _normalized(batch, model, processor)).cpu().numpy()
+        perplexity = min(30, (len(labels) - 1) / 3)
         places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
         for c, colour in colours.items():
             axes.scatter(*places[labels == c].T, s=9, color=colour, label=short(label_names[c]))
@@ -78,21 +77,19 @@ def features_figure(
 def grad_cam_figure(
     model: PreTrainedModel,
     processor: BaseImageProcessor,
-    images: DecodedImages | EncodedImages,
-    rows: list[int],
+    batch: dict[str, Tensor],
     label_names: Sequence[str],
     path: Path,
 ) -> None:
     """One image of some classes beside what each expert looks at for its own first answer."""
-    pixels = images.__getitems__(rows)["pixel_values"]
-    heat, answers = grad_cam(model, _pixels(model, processor, images, rows))
+    heat, answers = grad_cam(model, _normalized(batch, model, processor))
     experts = heat.shape[1]
-    figure = Figure(figsize=(1.5 * (experts + 1), 1.75 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), experts + 1, squeeze=False)
+    figure = Figure(figsize=(1.5 * (experts + 1), 1.75 * len(heat)), layout="constrained")
+    panels = figure.subplots(len(heat), experts + 1, squeeze=False)
     for number, row in enumerate(panels):
-        picture = pixels[number].permute(1, 2, 0).numpy()
+        picture = batch["pixel_values"][number].permute(1, 2, 0).numpy()
         extent = (0, picture.shape[1], picture.shape[0], 0)
-        true = int(images.labels[rows[number]])
+        true = int(batch["labels"][number])
         for place, axes in enumerate(row):
             axes.imshow(picture.mean(axis=2) if place else picture, cmap="gray", extent=extent)
             axes.axis("off")
@@ -115,11 +112,8 @@ def _rows_of_classes(labels: Tensor, classes: int, of_each: int) -> list[int]:
     return [int(row) for c in chosen for row in (labels == c).nonzero()[:of_each, 0]]
 
 
-def _pixels(
-    model: PreTrainedModel, processor: BaseImageProcessor, images: DecodedImages | EncodedImages, rows: list[int]
-) -> Tensor:
-    pixels = images.__getitems__(rows)["pixel_values"].to(model.device)
-    return Normalization(processor).to(model.device)(pixels)
+def _normalized(batch: dict[str, Tensor], model: PreTrainedModel, processor: BaseImageProcessor) -> Tensor:
+    return Normalization(processor).to(model.device)(batch["pixel_values"].to(model.device))
 
 
 @torch.no_grad()

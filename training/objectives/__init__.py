@@ -6,15 +6,14 @@ all that is decided on the host.
 Buffers (prototypes, confusion) and parameters (a learned temperature) are saved in every checkpoint.
 """
 
-from torch import nn
-
 from tailmoe.training.objectives.balanced_softmax import BalancedSoftmaxObjective
 from tailmoe.training.objectives.icl import ICLObjective
+from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.snnl import SNNLObjective
 
-OBJECTIVES: dict[str, type[nn.Module]] = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "icl": ICLObjective,
     "snnl": SNNLObjective,
     "balanced_softmax": BalancedSoftmaxObjective,
 }
-__all__ = ["OBJECTIVES", "BalancedSoftmaxObjective", "ICLObjective", "SNNLObjective"]
+__all__ = ["OBJECTIVES", "BalancedSoftmaxObjective", "ICLObjective", "Objective", "SNNLObjective"]

@@ -1,15 +1,16 @@
 """Balanced Softmax for every expert: a baseline."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput
 from tailmoe.training.losses import balanced_softmax_loss
 from tailmoe.training.objectives.checks import check_class_counts, check_model_type
+from tailmoe.training.objectives.objective import Objective
 
 
-class BalancedSoftmaxObjective(nn.Module):
+class BalancedSoftmaxObjective(Objective):
     """Each expert learns features and classifier by Balanced Softmax (Ren et al., NeurIPS 2020), without knowing the others.
 
     `L = sum_m CE(z^m + log n)`; what the model predicts is `z`.
@@ -19,8 +20,6 @@ class BalancedSoftmaxObjective(nn.Module):
             known.
     """
 
-    uses_hidden_states = False
-
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
         check_model_type(self, config, "icl_moe")
@@ -28,10 +27,6 @@ class BalancedSoftmaxObjective(nn.Module):
         if config.balanced_heads:
             raise ValueError("`config.balanced_heads` must be False for `BalancedSoftmaxObjective`, got True.")
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
-
-    def last_stage_from(self) -> float:
-        """1: the whole run is one stage."""
-        return 1.0
 
     def active_terms(self, progress: float) -> tuple[str, ...]:
         """Names of the loss terms that act, the same during the whole run."""
@@ -44,10 +39,7 @@ class BalancedSoftmaxObjective(nn.Module):
         progress: float | Tensor,
         active_terms: tuple[str, ...] | None = None,
     ) -> dict[str, Tensor]:
-        """The loss term by its name, for B images; see `ICLObjective.forward`."""
+        """The loss term by its name, for B images; see `Objective.forward`."""
         logits = outputs.representation_logits  # (B, M, C)
         expert_labels = labels[:, None].expand(logits.shape[:2])
         return {"balance": logits.shape[1] * balanced_softmax_loss(logits, expert_labels, self.class_counts)}
-
-    def observe(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
-        """Nothing: this objective keeps no running state."""

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from accelerate.utils import gather
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput
@@ -19,6 +19,7 @@ from tailmoe.training.losses import (
     confusion_contrastive_loss,
 )
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
+from tailmoe.training.objectives.objective import Objective
 
 
 def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -27,7 +28,7 @@ def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return same_class.to(dtype) / same_class.sum(dim=1, keepdim=True), same_class.int().argmax(dim=1)
 
 
-class ICLObjective(nn.Module):
+class ICLObjective(Objective):
     """Independent and collaborative learning: the whole loss of ICL-MoE (Chen et al., IJCAI 2025).
 
     `competition` (or plain `cross_entropy`) and `collaboration` act on the logits that shape the features, `diversity` and `contrast` on the
@@ -54,8 +55,6 @@ class ICLObjective(nn.Module):
         logit_adjustment: tau of the logarithm of the class's share of images that is added to the logits in training,
             inside the competition (Menon et al., ICLR 2021), at least 0.
     """
-
-    uses_hidden_states = False
 
     def __init__(
         self,

@@ -12,9 +12,10 @@ from tailmoe.modeling import SNNLMoEImageClassifierOutput
 from tailmoe.modeling.validation import check_at_least
 from tailmoe.training.losses import at_least_float32, soft_nearest_neighbor_loss
 from tailmoe.training.objectives.checks import check_choice, check_model_type
+from tailmoe.training.objectives.objective import Objective
 
 
-class SNNLObjective(nn.Module):
+class SNNLObjective(Objective):
     """Negative log-likelihood of the mixture, plus the soft nearest neighbour loss of every hidden layer.
 
     `L = NLL + snnl_weight * sum_layers SNNL_T(layer)` (Agarap & Azcarraga, arXiv 2603.26734). A weight of 0 is the
@@ -53,10 +54,6 @@ class SNNLObjective(nn.Module):
         if temperature_mode == "learned":
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
-    def last_stage_from(self) -> float:
-        """1: the whole run is one stage."""
-        return 1.0
-
     def temperature(self, progress: float | Tensor) -> float | Tensor:
         """The temperature at `progress`, above 0."""
         if self.temperature_mode == "annealed":
@@ -80,7 +77,7 @@ class SNNLObjective(nn.Module):
             outputs: Of the model, for B images, with its hidden states.
             labels: (B,).
             progress: Share of the run done, in [0, 1].
-            active_terms: As in `ICLObjective`; these terms do not depend on `progress`.
+            active_terms: As in `Objective`; these terms do not depend on `progress`.
         """
         terms = {"nll": F.cross_entropy(at_least_float32(outputs.logits), labels)}
         if self.snnl_weight:
@@ -91,6 +88,3 @@ class SNNLObjective(nn.Module):
             ]
             terms["snnl"] = self.snnl_weight * torch.stack(layers).sum()
         return terms
-
-    def observe(self, outputs: SNNLMoEImageClassifierOutput, labels: Tensor) -> None:
-        """Nothing: this objective keeps no running state."""

@@ -1,0 +1,41 @@
+"""What a Trainer asks of every objective."""
+
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+
+class Objective(nn.Module):
+    """A module that turns a model's outputs into named, weighted loss terms; without state and stages unless it says so.
+
+    A subclass defines `active_terms` and `forward`.
+    """
+
+    uses_hidden_states = False
+
+    def last_stage_from(self) -> float:
+        """Progress from which the last stage runs; 1 when the whole run is one stage."""
+        return 1.0
+
+    def active_terms(self, progress: float) -> tuple[str, ...]:
+        """Names of the loss terms that act at `progress`."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        outputs: ModelOutput,
+        labels: Tensor,
+        progress: float | Tensor,
+        active_terms: tuple[str, ...] | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted loss terms by name; the total loss is their sum.
+
+        Args:
+            outputs: Of the model, for B images; with its hidden states if `uses_hidden_states`.
+            labels: (B,).
+            progress: Share of the run done, in [0, 1].
+            active_terms: The terms that act, where `progress` is a tensor that must not be waited for.
+        """
+        raise NotImplementedError
+
+    def observe(self, outputs: ModelOutput, labels: Tensor) -> None:
+        """Update the running state, if there is any, after the terms of the step."""

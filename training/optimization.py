@@ -1,0 +1,65 @@
+"""The optimizer and the schedule of the papers, which transformers does not have."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from tailmoe.training.arguments import LongTailTrainingArguments
+from tailmoe.training.errors import BadInputError
+
+
+def papers_sgd(model: nn.Module, args: LongTailTrainingArguments) -> torch.optim.SGD:
+    """SGD with momentum, and weight decay on every parameter that is trained."""
+    return torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=args.learning_rate,
+        momentum=args.momentum,
+        weight_decay=args.weight_decay,
+        fused=True,
+    )
+
+
+def two_stage_scheduler(
+    args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer, last_from: float
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The scheduler of a run with a last stage, from progress `last_from` on.
+
+    Raises:
+        BadInputError: If the arguments ask for another schedule than cosine.
+    """
+    if args.lr_scheduler_type != "cosine":
+        raise BadInputError(
+            "`lr_scheduler_type` must be cosine with an objective that has a last stage, "
+            f"got {args.lr_scheduler_type.value}."
+        )
+    restart = args.last_stage_learning_rate / args.learning_rate
+    factor = two_stage_cosine(num_steps, args.get_warmup_steps(num_steps), last_from, restart)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def two_stage_cosine(num_steps: int, warmup_steps: int, last_from: float, restart: float) -> Callable[[int], float]:
+    """Factor on the learning rate at each step: warm-up, cosine to 0, then another cosine for the last stage.
+
+    Args:
+        num_steps: Of the whole run.
+        warmup_steps: Over which the factor rises from 0 to 1.
+        last_from: Progress, in [0, 1), from which the last stage runs.
+        restart: Factor at the start of the last stage.
+    """
+    warmup = warmup_steps / num_steps
+
+    def factor(step: int) -> float:
+        progress = step / num_steps  # the very number that the Trainer compares
+        if progress >= last_from:
+            return restart * _cosine((progress - last_from) / (1 - last_from))
+        if progress < warmup:
+            return progress / warmup
+        return _cosine((progress - warmup) / (last_from - warmup))
+
+    return factor
+
+
+def _cosine(share: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * share))
