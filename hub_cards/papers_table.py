@@ -31,8 +31,9 @@ def papers_table(results_dir: str | Path) -> str:
         }
         for entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     ]
-    first = next(iter(SETTINGS))
-    methods = [name.removesuffix(f"-{first}") for name in recipe_names() if name.endswith(f"-{first}")]
+    names, first = set(recipe_names()), next(iter(SETTINGS))
+    methods = [name.removesuffix(f"-{first}") for name in sorted(names) if name.endswith(f"-{first}")]
+    methods = [method for method in methods if all(f"{method}-{setting}" in names for setting in SETTINGS)]
     rows += [
         {"method": f"tailmoe: {method}"}
         | {title: _measured(Path(results_dir), f"{method}-{setting}") for setting, title in SETTINGS.items()}

@@ -32,8 +32,8 @@ def run_ablation(
 ) -> dict:
     """Train the recipe as it is and with each change, and write `ablation.json` and `ablation.png`.
 
-    Finished runs are read, not trained again; an interrupted one is resumed. A change that leaves the recipe as it is costs
-    no run of its own.
+    A recipe with a baseline is changed in both arms. Finished runs are read, not trained again; an interrupted one is
+    resumed. A change that leaves an arm as it is costs no run of its own.
 
     Args:
         source: As in `load_recipe`.
@@ -44,44 +44,54 @@ def run_ablation(
         groups: Those to run; all if there is none.
 
     Returns:
-        The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides` and `study` (see
-        `run_study`), the recipe as it is first; and how it was measured.
+        The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides`, `study` (see
+        `run_study`) and `baseline`, the study of the recipe's baseline with the same change or None, the recipe as it is
+        first; and how it was measured.
 
     Raises:
         BadInputError: If there are no changes for the recipe's objective, or a group does not exist.
     """
     common = [*overrides, f"data.validation_per_class={validation_per_class}"]
-    recipe = _load(source, common)
+    recipe = load_recipe(source, common)
     changes = _changes(recipe, groups)
     environment = describe_environment()
+    studies: dict[str, dict] = {}
 
     def study_of(variant: Recipe, folder: str) -> dict:
-        return run_study(variant, seeds, output_dir / folder, environment["command"])
+        key = _what_is_trained(variant)
+        if key not in studies:
+            studies[key] = run_study(variant, seeds, output_dir / folder, environment["command"])
+        return studies[key]
 
-    plain = study_of(recipe, "as-it-is")
-    entries = [{"group": None, "name": AS_IT_IS, "overrides": [], "study": plain}]
-    for group, rows in changes.items():
-        for name, changed in rows.items():
-            logger.info("%s: %s", group, name)
-            variant = _load(source, [*common, *changed])
-            same = _with_defaults(variant) == _with_defaults(recipe)
-            study = plain if same else study_of(variant, _slug(f"{group} {name}"))
-            entries.append({"group": group, "name": str(name), "overrides": changed, "study": study})
+    def entry(group: str | None, name: str, changed: list[str]) -> dict:
+        logger.info("%s", _full_name(group, name))
+        variant, folder = load_recipe(source, [*common, *changed]), _slug(_full_name(group, name))
+        baseline = variant.baseline_recipe()
+        return {
+            "group": group,
+            "name": name,
+            "overrides": changed,
+            "study": study_of(dataclasses.replace(variant, baseline=None), folder),
+            "baseline": None if baseline is None else study_of(baseline, f"{folder}-baseline"),
+        }
+
+    entries = [entry(None, AS_IT_IS, [])]
+    entries += [entry(group, str(name), changed) for group, rows in changes.items() for name, changed in rows.items()]
     record = {"recipe": recipe.name, "seeds": seeds, "changes": entries, **environment}
     (output_dir / "ablation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     sweeps_figure(record, output_dir / "ablation.png")
     return record
 
 
-def _load(source: str, overrides: Sequence[str]) -> Recipe:
-    return dataclasses.replace(load_recipe(source, overrides), baseline=None)
-
-
-def _with_defaults(recipe: Recipe) -> Recipe:
-    """The recipe with every option of its objective written out."""
-    parameters = inspect.signature(OBJECTIVES[recipe.objective["type"]]).parameters.values()
-    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
-    return dataclasses.replace(recipe, objective=defaults | recipe.objective)
+def _what_is_trained(recipe: Recipe) -> str:
+    """The same for recipes of the same run: every option of the objective is written out, and none that has no effect."""
+    objective = recipe.objective
+    if objective is not None:
+        parameters = inspect.signature(OBJECTIVES[objective["type"]]).parameters.values()
+        objective = {each.name: each.default for each in parameters if each.default is not each.empty} | objective
+        if objective.get("snnl_weight") == 0:
+            objective = {key: objective[key] for key in ("type", "snnl_weight", "logit_adjustment")}
+    return json.dumps([recipe.model, recipe.data, recipe.training, objective], sort_keys=True)
 
 
 def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
@@ -95,6 +105,10 @@ def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
         if group not in changes:
             raise BadInputError(f"`{group}` is no group of the ablation; the groups are {', '.join(changes)}.")
     return {group: rows for group, rows in changes.items() if not groups or group in groups}
+
+
+def _full_name(group: str | None, name: str) -> str:
+    return name if group is None else f"{group} {name}"
 
 
 def _slug(text: str) -> str:

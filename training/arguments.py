@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 
@@ -53,6 +54,8 @@ class LongTailTrainingArguments(TrainingArguments):
     on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
 
     def __post_init__(self):
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # without it transformers refuses bfloat16 on a CPU
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")

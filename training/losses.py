@@ -4,6 +4,8 @@ Shape letters: B batch, M experts, C classes, D features, k hard negatives.
 Every loss is computed in float32 or wider, also under autocast.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -22,6 +24,17 @@ def _check_shape(name: str, tensor: Tensor, shape: str) -> None:
 def _check_labels(labels: Tensor, batch_size: int) -> None:
     if labels.shape != (batch_size,):
         raise ValueError(f"`labels` must have shape (B,) = ({batch_size},), got {tuple(labels.shape)}.")
+
+
+def _without_autocast(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss that multiplies matrices, which autocast would do in half precision."""
+
+    @functools.wraps(loss)
+    def wrapped(features: Tensor, *args, **kwargs) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return loss(features, *args, **kwargs)
+
+    return wrapped
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -49,6 +62,7 @@ def adaptive_diversity_loss(expert_features: Tensor) -> Tensor:
     return (directions.sum(dim=1).square().sum(dim=-1) - directions.square().sum(dim=(1, 2))).mean()
 
 
+@_without_autocast
 def confusion_contrastive_loss(
     features: Tensor,
     labels: Tensor,
@@ -107,6 +121,7 @@ def competition_loss(expert_losses: Tensor, eps: float = 1e-8) -> Tensor:
     return torch.logsumexp(-(at_least_float32(expert_losses) + eps).log(), dim=-1).neg().exp().mean()
 
 
+@_without_autocast
 def collaboration_loss(expert_logits: Tensor) -> Tensor:
     """Mean Kullback-Leibler divergence over the pairs of experts, so that they teach each other.
 
@@ -154,6 +169,7 @@ def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts: Tensor) 
     return F.cross_entropy(adjusted.flatten(0, -2), labels.flatten())
 
 
+@_without_autocast
 def soft_nearest_neighbor_loss(
     features: Tensor,
     labels: Tensor,

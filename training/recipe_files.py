@@ -3,6 +3,7 @@
 Needs YAML alone, so that `--help` can name them at once.
 """
 
+import copy
 import itertools
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 GRIDS = RECIPES / "grids"
+BALANCED = 1  # imbalance factor
 
 
 def recipe_names() -> list[str]:
@@ -21,14 +23,12 @@ def recipe_names() -> list[str]:
 
 def recipe_patterns() -> list[str]:
     """The same, each grid as one pattern."""
-    patterns = [
-        "-".join(
-            f"({'|'.join(map(str, part))})" if len(part) > 1 else part[0] for part in (grid["methods"], grid["data"])
-        )
-        + f"-lt-({'|'.join(map(str, grid['imbalance_factors']))})"
-        for grid in _grids()
-    ]
-    return sorted(path.stem for path in RECIPES.glob("*.yaml")) + patterns
+    patterns = []
+    for grid in _grids():
+        methods, data = (_choice([key.replace("_", "-") for key in grid[part]]) for part in ("methods", "data"))
+        tail = f"-lt-{_choice([factor for factor in grid['imbalance_factors'] if factor != BALANCED])}"
+        patterns.append(f"{methods}-{data}{f'[{tail}]' if BALANCED in grid['imbalance_factors'] else tail}")
+    return sorted([path.stem for path in RECIPES.glob("*.yaml")] + patterns)
 
 
 def shipped_recipe(name: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict | None:
@@ -38,11 +38,18 @@ def shipped_recipe(name: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -
     for grid in _grids(loader):
         if name in (cells := _cells(grid)):
             method, data, factor = cells[name]
-            content = grid["all"] | {"data": {"name": data, "imbalance_factor": factor}}
-            for key, value in grid["methods"][method].items():
-                content[key] = content[key] | value if isinstance(value, dict) and key in content else value
+            content = copy.deepcopy(grid["all"]) | {"data": {"name": data}}
+            if factor != BALANCED:
+                content["data"]["imbalance_factor"] = factor
+            for part in (grid["data"][data], grid["imbalance_factors"][factor], grid["methods"][method]):
+                for key, value in (part or {}).items():
+                    content[key] = content[key] | value if isinstance(value, dict) and key in content else value
             return content
     return None
+
+
+def _choice(words: list) -> str:
+    return f"({'|'.join(map(str, words))})" if len(words) > 1 else str(words[0])
 
 
 def _grids(loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> list[dict]:
@@ -52,4 +59,7 @@ def _grids(loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> list[dict]:
 def _cells(grid: dict) -> dict[str, tuple[str, str, float]]:
     """Method, data set and imbalance factor by the name of the recipe."""
     cells = itertools.product(grid["methods"], grid["data"], grid["imbalance_factors"])
-    return {f"{method}-{data}-lt-{factor}": (method, data, factor) for method, data, factor in cells}
+    return {
+        f"{method}-{data.replace('_', '-')}{'' if factor == BALANCED else f'-lt-{factor}'}": (method, data, factor)
+        for method, data, factor in cells
+    }

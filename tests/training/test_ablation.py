@@ -32,17 +32,21 @@ def tiny(tmp_path):
     return [override.replace("DATA", str(tmp_path)) for override in TINY]
 
 
-def test_every_change_is_one_of_the_recipe_and_the_papers_sweeps_are_among_them():
+@pytest.mark.parametrize(("kind", "recipe"), [("icl", "icl-cifar100-lt-100"), ("snnl", "snnl-cifar100")])
+def test_every_change_is_one_of_the_recipe(kind, recipe):
+    for rows in yaml.safe_load((RECIPES / "ablations" / f"{kind}.yaml").read_text()).values():
+        for overrides in rows.values():
+            assert load_recipe(recipe, overrides)
+
+
+def test_the_papers_sweeps_are_among_the_changes():
     changes = yaml.safe_load((RECIPES / "ablations" / "icl.yaml").read_text())
     assert {"without", "diversity until", "contrast from", "number of experts"} <= set(changes)
     assert set(changes["number of experts"]) == {1, 2, 3, 4}
-    for rows in changes.values():
-        for overrides in rows.values():
-            assert load_recipe("icl-cifar100-lt-100", overrides)
 
 
 def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_path, caplog):
-    arguments = ("quickstart", tiny, [0, 1], tmp_path / "out", 1)
+    arguments = ("quickstart", tiny, [0], tmp_path / "out", 1)
     with caplog.at_level("INFO"):
         record = run_ablation(*arguments, groups=["balanced heads trained", "without"])
     changes = {(change["group"], change["name"]): change for change in record["changes"]}
@@ -51,19 +55,21 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     plain = changes[None, "as it is"]["study"]
     assert plain["recipe"]["data"]["validation_per_class"] == 1
     assert plain["dataset"]["num_test"] == 10, "it was not measured on validation images"
-    assert plain["seeds"] == [0, 1]
+    assert plain["seeds"] == [0]
     assert changes["balanced heads trained", "along"]["study"] == plain, "the default was trained again"
     assert changes["without", "balanced heads"]["study"]["num_parameters"] < plain["num_parameters"]
     assert "cross_entropy" not in json.dumps(plain["recipe"])
     trained = caplog.text.count("Training quickstart")
-    assert trained == 2 * (1 + 5 + 1)
+    baselines = caplog.text.count("Training quickstart-baseline")
+    assert (trained, baselines) == (1 + 5 + 1 + 1, 1), "plain cross-entropy does not change with the objective"
+    assert all(change["baseline"]["title"] == "cross-entropy" for change in record["changes"])
     with caplog.at_level("INFO"):
         assert run_ablation(*arguments, groups=["without"])["changes"][1] == record["changes"][1]
     assert caplog.text.count("Training quickstart") == trained
     table = ablation_table(record)
     assert "without: competition" in table
     assert "10 validation images" in table
-    assert json.loads((tmp_path / "out" / "ablation.json").read_text())["seeds"] == [0, 1]
+    assert json.loads((tmp_path / "out" / "ablation.json").read_text())["seeds"] == [0]
 
 
 def test_the_command_prints_a_table_and_draws_what_is_swept(tiny, tmp_path, capsys):
@@ -78,5 +84,21 @@ def test_the_command_prints_a_table_and_draws_what_is_swept(tiny, tmp_path, caps
 def test_an_unknown_group_and_an_objective_without_changes_are_told(tmp_path):
     with pytest.raises(BadInputError, match="`without it` is no group of the ablation; the groups are without, div"):
         run_ablation("quickstart", [], [0], tmp_path, 1, groups=["without it"])
-    with pytest.raises(BadInputError, match="There is no ablation for objectives of type snnl; there is for icl"):
-        run_ablation("snnl-quickstart", [], [0], tmp_path, 1)
+    with pytest.raises(
+        BadInputError, match="There is no ablation for objectives of type None; there is for icl, snnl"
+    ):
+        run_ablation("cross-entropy-cifar100-lt-100", [], [0], tmp_path, 1)
+
+
+def test_both_arms_are_changed_and_an_arm_that_stays_the_same_is_not_trained_again(tiny, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        record = run_ablation("snnl-quickstart", tiny, [0], tmp_path, 1, groups=["weight", "number of experts"])
+    assert caplog.text.count("Training snnl-quickstart ") == 5 + 2, (
+        "the weight and the number of the recipe are its own"
+    )
+    assert caplog.text.count("Training snnl-quickstart-baseline ") == 1 + 2
+    changes = {(change["group"], change["name"]): change for change in record["changes"]}
+    assert changes["weight", "1"]["baseline"] == record["changes"][0]["baseline"]
+    assert changes["number of experts", "8"]["baseline"]["config"]["num_experts"] == 8
+    assert "gain: above the baseline with the same change" in ablation_table(record)
+    assert (tmp_path / "ablation.png").stat().st_size > 10_000

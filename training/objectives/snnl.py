@@ -1,6 +1,7 @@
 """The objective of SNNL-MoE."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from transformers import PreTrainedConfig
 from tailmoe.modeling import SNNLMoEImageClassifierOutput
 from tailmoe.modeling.validation import check_at_least
 from tailmoe.training.losses import at_least_float32, soft_nearest_neighbor_loss
-from tailmoe.training.objectives.checks import check_choice, check_model_type
+from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type
 from tailmoe.training.objectives.objective import Objective
 
 
@@ -29,6 +30,13 @@ class SNNLObjective(Objective):
             parameter trained with the model that stays above 0.
         temperature: Value of the fixed, or first value of the learned temperature, above 0.
         annealing_epochs: How many of the paper's epochs the whole run stands for in the annealed temperature.
+        layers: Which of the model's hidden states are untangled, by index, such as `[-1]` for the pooled features that
+            the gate and the experts read; all of them if None.
+        logit_adjustment: Factor on the log of each class's share of the training images, added to the mixture's
+            logits in the loss; 1 is Balanced Softmax, 0 plain likelihood.
+
+    Raises:
+        ValueError: If an option is out of its range, or an index names no hidden state.
     """
 
     uses_hidden_states = True
@@ -41,18 +49,31 @@ class SNNLObjective(Objective):
         temperature_mode: Literal["annealed", "fixed", "learned"] = "annealed",
         temperature: float = 1.0,
         annealing_epochs: float = 50.0,
+        layers: Sequence[int] | None = None,
+        logit_adjustment: float = 0.0,
     ):
         super().__init__()
         check_model_type(self, config, "snnl_moe")
         check_choice("distance", distance, ("cosine", "euclidean"))
         check_choice("temperature_mode", temperature_mode, ("annealed", "fixed", "learned"))
-        check_at_least(0, snnl_weight=snnl_weight, annealing_epochs=annealing_epochs)
+        check_at_least(
+            0, snnl_weight=snnl_weight, annealing_epochs=annealing_epochs, logit_adjustment=logit_adjustment
+        )
         if temperature <= 0:
             raise ValueError(f"`temperature` must be above 0, got {temperature}.")
         self.snnl_weight, self.distance, self.temperature_mode = snnl_weight, distance, temperature_mode
         self.fixed_temperature, self.annealing_epochs = temperature, annealing_epochs
         if temperature_mode == "learned":
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.layers, self.logit_adjustment = layers, logit_adjustment
+        num_states = len(config.hidden_sizes) + 1  # the stages' maps and the pooled features
+        for index in layers or ():
+            if not -num_states <= index < num_states:
+                raise ValueError(f"`layers` must name hidden states 0 to {num_states - 1}, got {index}.")
+        if logit_adjustment:
+            check_class_counts(config)
+            counts = torch.tensor(config.class_counts, dtype=torch.float)
+            self.register_buffer("log_prior", (counts / counts.sum()).log())
 
     def temperature(self, progress: float | Tensor) -> float | Tensor:
         """The temperature at `progress`, above 0."""
@@ -79,12 +100,15 @@ class SNNLObjective(Objective):
             progress: Share of the run done, in [0, 1].
             active_terms: As in `Objective`; these terms do not depend on `progress`.
         """
-        terms = {"nll": F.cross_entropy(at_least_float32(outputs.logits), labels)}
+        logits = at_least_float32(outputs.logits)
+        if self.logit_adjustment:
+            logits = logits + self.logit_adjustment * self.log_prior
+        terms = {"nll": F.cross_entropy(logits, labels)}
         if self.snnl_weight:
             temperature = self.temperature(progress)
-            layers = [
-                soft_nearest_neighbor_loss(hidden, labels, temperature, self.distance)
-                for hidden in outputs.hidden_states
-            ]
-            terms["snnl"] = self.snnl_weight * torch.stack(layers).sum()
+            states = outputs.hidden_states
+            if self.layers is not None:
+                states = [states[index] for index in self.layers]
+            losses = [soft_nearest_neighbor_loss(state, labels, temperature, self.distance) for state in states]
+            terms["snnl"] = self.snnl_weight * torch.stack(losses).sum()
         return terms
