@@ -12,7 +12,7 @@ quickstart: $(READY)  ## train ICL-MoE and plain cross-entropy on images that sh
 	$(BIN)/tailmoe train quickstart --overwrite
 
 test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-common: $(READY)  ## fetch transformers' own common model tests and run them on both models
 	$(BIN)/python tests/common/fetch.py
