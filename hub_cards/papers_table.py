@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent
-from tailmoe.training.recipe_files import recipe_names, shipped_recipe
+from tailmoe.training.recipe_files import grid_names, shipped_recipe
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SETTINGS = {
@@ -31,9 +31,8 @@ def papers_table(results_dir: str | Path) -> str:
         }
         for entry in yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     ]
-    names, first = set(recipe_names()), next(iter(SETTINGS))
-    methods = [name.removesuffix(f"-{first}") for name in sorted(names) if name.endswith(f"-{first}")]
-    methods = [method for method in methods if all(f"{method}-{setting}" in names for setting in SETTINGS)]
+    first = next(iter(SETTINGS))
+    methods = [name.removesuffix(f"-{first}") for name in grid_names("cifar-lt") if name.endswith(f"-{first}")]
     rows += [
         {"method": f"tailmoe: {method}"}
         | {title: _measured(Path(results_dir), f"{method}-{setting}") for setting, title in SETTINGS.items()}
@@ -48,5 +47,6 @@ def _measured(results_dir: Path, recipe: str) -> str:
         return NOT_MEASURED
     study = json.loads(path.read_text(encoding="utf-8"))
     shipped = shipped_recipe(recipe)
+    study["recipe"]["training"].pop("bf16", None)  # what the machine computes fastest with
     as_shipped = all(study["recipe"].get(section) == shipped.get(section) for section in ("model", "data", "training"))
     return percent(study["metrics"]["accuracy"]) if as_shipped else NOT_MEASURED

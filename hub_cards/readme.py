@@ -2,7 +2,7 @@
 
     python -m tailmoe.hub_cards.readme README.md hub_cards/results
 
-writes what stands between `<!-- results -->` and `<!-- /results -->`, and likewise `papers` and `benchmark`.
+writes what stands between `<!-- results -->` and `<!-- /results -->`, and likewise `papers`, `pairs` and `benchmark`.
 """
 
 import argparse
@@ -11,11 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailmoe.hub_cards.benchmark_table import readme_benchmarks
+from tailmoe.hub_cards.pairs_table import readme_pairs
 from tailmoe.hub_cards.papers_table import papers_table
 from tailmoe.hub_cards.results_table import readme_table
 from tailmoe.training.errors import BadInputError
 
-SECTIONS = {"results": readme_table, "papers": papers_table, "benchmark": readme_benchmarks}
+SECTIONS = {
+    "results": readme_table,
+    "papers": papers_table,
+    "pairs": readme_pairs,
+    "benchmark": readme_benchmarks,
+}
 
 
 def update_readme(readme_path: str | Path, results_dir: str | Path) -> None:

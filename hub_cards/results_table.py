@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.recipe_files import grid_names
 
 NOT_MEASURED = "—"
 LISTED_CLASSES = 100  # a table of more is no reading
@@ -85,13 +86,16 @@ def percent(value: float | dict | None) -> str:
 def readme_table(results_dir: str | Path) -> str:
     """The Markdown table of all studies, one results file each, in the order of the files' names.
 
+    The grid of SNNL-MoE has a table of its own, see `pairs_table`.
+
     Raises:
         BadInputError: If there is no such folder, or a file in it is not a study.
     """
     folder = Path(results_dir)
     if not folder.is_dir():
         raise BadInputError(f"There is no folder `{results_dir}` of results.")
-    rows = [row for path in sorted(folder.glob("*.json")) for row in _study_rows(path)]
+    elsewhere = set(grid_names("snnl"))
+    rows = [row for path in sorted(folder.glob("*.json")) if path.stem not in elsewhere for row in _study_rows(path)]
     return f"{format_table(rows, markdown=True)}\n\n{CAPTION}" if rows else NO_STUDY
 
 

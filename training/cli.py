@@ -178,6 +178,21 @@ def _ablation(args: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.pairs_table import CAPTION, pairs_table
+    from tailmoe.training.figures.pairs import write_pair_figures
+    from tailmoe.training.paired import compare, load_pairs
+
+    studies = load_pairs(args.studies)
+    sys.stdout.write(f"{pairs_table(studies)}\n\n{CAPTION}\n")
+    for path in write_pair_figures(studies, args.output_dir):
+        sys.stdout.write(f"{path}\n")
+    _write_json(
+        args.json, [{"name": study["name"], **tests} for study, tests in zip(studies, compare(studies), strict=True)]
+    )
+    return 0
+
+
 def _write_json(path: Path | None, content: object) -> None:
     import json
 
@@ -198,6 +213,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "benchmark": _benchmark,
     "study": _study,
     "ablation": _ablation,
+    "compare": _compare,
 }
 
 if __name__ == "__main__":

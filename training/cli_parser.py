@@ -105,6 +105,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="training images of each class to measure on, instead of the test split (default 50)",
     )
     ablation.add_argument("--json", type=Path, metavar="FILE", help="also write the record here")
+
+    compare = _add(commands, "compare", "test what studies with a baseline found", help_texts.COMPARE)
+    compare.add_argument("studies", metavar="STUDY", nargs="+", help="folder of a study, or the file of its --json")
+    compare.add_argument(
+        "--output-dir", type=Path, default=Path("runs/compare"), help="folder of the figures (default runs/compare)"
+    )
+    compare.add_argument("--json", type=Path, metavar="FILE", help="also write every test here")
     return parser
 
 

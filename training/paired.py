@@ -39,7 +39,7 @@ def load_pairs(paths: Sequence[str | Path]) -> list[dict]:
 def compare(studies: Sequence[dict]) -> list[dict]:
     """What the model of each study differs in from its baseline, seed by seed.
 
-    The p-values of one metric are corrected for the number of studies by Holm's method.
+    The p-values of one metric are corrected by Holm's method for the number of studies of one imbalance factor.
 
     Args:
         studies: As `load_pairs` returns them.
@@ -50,15 +50,20 @@ def compare(studies: Sequence[dict]) -> list[dict]:
     """
     tests = [
         {
-            metric: paired_test(*([run["metrics"][metric] for run in arm["runs"]] for arm in (study, study["baseline"])))
+            metric: paired_test(
+                *([run["metrics"][metric] for run in arm["runs"]] for arm in (study, study["baseline"]))
+            )
             for metric in COMPARED
             if metric in study["runs"][0]["metrics"]
         }
         for study in studies
     ]
-    for metric in COMPARED:
-        of_metric = [test[metric] for test in tests if metric in test]
-        for test, corrected in zip(of_metric, holm([test["p_value"] for test in of_metric]), strict=True):
+    families: dict[tuple, list[dict]] = {}
+    for study, of_study in zip(studies, tests, strict=True):
+        for metric, test in of_study.items():
+            families.setdefault((metric, study["recipe"]["data"].get("imbalance_factor")), []).append(test)
+    for family in families.values():
+        for test, corrected in zip(family, holm([test["p_value"] for test in family]), strict=True):
             test["corrected_p_value"] = corrected
     return tests
 
@@ -84,14 +89,13 @@ def paired_test(model: Sequence[float], baseline: Sequence[float]) -> dict:
     return results
 
 
-def rank_biserial(differences: np.ndarray) -> float:
-    """Ranks of the positive differences minus those of the negative, over all of them (Kerby 2014).
+def rank_biserial(differences: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Along one axis: ranks of the positive differences minus those of the negative, over all of them (Kerby 2014).
 
     1 when all differences are positive, -1 when all are negative, 0 when there is none or they balance.
     """
-    ranks = stats.rankdata(np.abs(differences)) * np.sign(differences)
-    total = np.abs(ranks).sum()
-    return float(ranks.sum() / total) if total else 0.0
+    ranks = stats.rankdata(np.abs(differences), axis=axis) * np.sign(differences)
+    return ranks.sum(axis=axis) / np.maximum(np.abs(ranks).sum(axis=axis), 0.5)  # no rank is below 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -21,6 +21,11 @@ def recipe_names() -> list[str]:
     )
 
 
+def grid_names(grid: str) -> list[str]:
+    """Names of the recipes of one grid, such as `snnl`, in its order."""
+    return list(_cells(yaml.safe_load((GRIDS / f"{grid}.yaml").read_text(encoding="utf-8"))))
+
+
 def recipe_patterns() -> list[str]:
     """The same, each grid as one pattern."""
     patterns = []

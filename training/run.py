@@ -167,6 +167,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # evaluated without autocast
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
     counts, policy = images.description["class_counts"], trainer.args.on_bad_image

@@ -9,7 +9,9 @@ import pytest
 from tailmoe.hub_cards.readme import main, update_readme
 from tailmoe.training.errors import BadInputError
 
-SECTIONS = "\n\n".join(f"<!-- {name} -->\nold\n<!-- /{name} -->" for name in ("results", "papers", "benchmark"))
+SECTIONS = "\n\n".join(
+    f"<!-- {name} -->\nold\n<!-- /{name} -->" for name in ("results", "papers", "pairs", "benchmark")
+)
 README = f"# Title\n\n{SECTIONS}\n\nThe end.\n"
 
 
@@ -29,7 +31,8 @@ def test_the_readme_gets_the_table_between_its_markers(folder):
     assert text.startswith("# Title\n\n<!-- results -->\n| model ")
     assert text.endswith("\n<!-- /benchmark -->\n\nThe end.\n")
     assert "\n<!-- /results -->\n\n<!-- papers -->\n| method" in text
-    assert "\n<!-- /papers -->\n\n<!-- benchmark -->\n| part" in text
+    assert "\n<!-- /papers -->\n\n<!-- pairs -->\nNo pair" in text
+    assert "\n<!-- /pairs -->\n\n<!-- benchmark -->\n| part" in text
     assert "old" not in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "± " in line][:2]
     assert [row[0] for row in rows] == ["cross-entropy", "ICL-MoE"]

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from tailmoe.hub_cards.benchmark_table import readme_benchmarks
+from tailmoe.hub_cards.pairs_table import readme_pairs
 from tailmoe.hub_cards.papers_table import papers_table
 from tailmoe.hub_cards.results_table import readme_table
 from tailmoe.training.cli import COMMANDS
@@ -28,6 +29,8 @@ def test_the_results_are_those_of_the_files():
     assert shown == readme_table(README.parent / "hub_cards" / "results")
     shown = README.read_text().split("<!-- papers -->\n")[1].split("\n<!-- /papers -->")[0]
     assert shown == papers_table(README.parent / "hub_cards" / "results")
+    shown = README.read_text().split("<!-- pairs -->\n")[1].split("\n<!-- /pairs -->")[0]
+    assert shown == readme_pairs(README.parent / "hub_cards" / "results")
     shown = README.read_text().split("<!-- benchmark -->\n")[1].split("\n<!-- /benchmark -->")[0]
     assert shown == readme_benchmarks(README.parent / "hub_cards" / "results")
 
