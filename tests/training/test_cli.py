@@ -440,3 +440,16 @@ def test_help_does_not_wait_for_torch():
         "import sys; from tailmoe.training.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=Path.home()).returncode == 0
+
+
+@pytest.mark.parametrize("source", ["quickstart", "snnl-quickstart"])
+def test_a_run_in_bfloat16_is_evaluated_in_single_precision(source, data_dir, tmp_path):
+    words = ["--output-dir", str(tmp_path / "run")]
+    for override in (f"data.name={data_dir}", "training.bf16=true", "training.max_steps=2"):
+        words += ["--set", override]
+    assert cli.main(["train", source, *words]) == 0
+    before = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    assert cli.main(["evaluate", str(tmp_path / "run"), "--json", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["ece"] == pytest.approx(before["ece"], abs=1e-6)
+    assert again["accuracy"] == before["accuracy"]

@@ -329,3 +329,22 @@ def test_losses_are_computed_in_float32_on_half_precision_features():
 def test_a_wrong_argument_is_named_with_its_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: collaboration_loss(x),
+        lambda x: soft_nearest_neighbor_loss(x, torch.arange(B) % 2, 0.1),
+        lambda x: soft_nearest_neighbor_loss(x, torch.arange(B) % 2, 0.1, "euclidean"),
+        lambda x: confusion_contrastive_loss(
+            x[:, 0], torch.arange(B) % M, x[:M, 1], torch.tensor([[1, 2], [0, 2], [0, 1]])
+        ),
+    ],
+)
+def test_under_autocast_a_loss_stays_in_single_precision(loss):
+    values = torch.randn(B, M, C)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = loss(values)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, loss(values))

@@ -12,7 +12,11 @@ from tailmoe.modeling import (
     SNNLMoEConfig,
     SNNLMoEForImageClassification,
 )
-from tailmoe.training.losses import adaptive_diversity_loss
+from tailmoe.training.losses import (
+    adaptive_diversity_loss,
+    balanced_softmax_loss,
+    soft_nearest_neighbor_loss,
+)
 from tailmoe.training.objectives import BalancedSoftmaxObjective, ICLObjective, SNNLObjective
 
 CLASSES, EXPERTS = 4, 3
@@ -262,6 +266,32 @@ def test_snnl_sums_the_layers_and_its_weight_of_zero_is_the_baseline(labels):
     torch.testing.assert_close(double["snnl"], 2 * terms["snnl"])
     torch.testing.assert_close(terms["nll"], F.nll_loss(outputs.logits, labels))
     assert set(SNNLObjective(model.config, snnl_weight=0.0)(outputs, labels, 0.0)) == {"nll"}
+
+
+def test_snnl_of_chosen_layers_is_the_part_of_those_layers(labels):
+    model = snnl_model()
+    outputs = model(torch.randn(6, 3, 8, 8), output_hidden_states=True)
+    every = SNNLObjective(model.config)(outputs, labels, 0.0)["snnl"]
+    parts = [
+        SNNLObjective(model.config, layers=[i])(outputs, labels, 0.0)["snnl"]
+        for i in range(len(outputs.hidden_states))
+    ]
+    torch.testing.assert_close(sum(parts), every)
+    expected = soft_nearest_neighbor_loss(outputs.hidden_states[-1], labels, 1.0)
+    torch.testing.assert_close(SNNLObjective(model.config, layers=[-1])(outputs, labels, 0.0)["snnl"], expected)
+    with pytest.raises(ValueError, match=r"`layers` must name hidden states 0 to \d, got 9"):
+        SNNLObjective(model.config, layers=[9])
+
+
+def test_a_mixture_with_logit_adjustment_is_trained_by_balanced_softmax(labels):
+    model = snnl_model()
+    outputs = model(torch.randn(6, 3, 8, 8), output_hidden_states=True)
+    with pytest.raises(ValueError, match="class_counts"):
+        SNNLObjective(model.config, logit_adjustment=1.0)
+    counts = [2**n for n in range(model.config.num_labels)]
+    model.config.class_counts = counts
+    terms = SNNLObjective(model.config, logit_adjustment=1.0)(outputs, labels, 0.0)
+    torch.testing.assert_close(terms["nll"], balanced_softmax_loss(outputs.logits, labels, torch.tensor(counts)))
 
 
 def test_the_annealed_temperature_falls_as_the_paper_says():
