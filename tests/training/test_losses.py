@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+from pytorch_metric_learning.losses import NCALoss
 
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
@@ -239,6 +241,16 @@ def test_snnl_equals_the_double_loop_and_leaves_out_samples_without_a_positive(d
     assert_close(loss, naive_snnl(features, labels, temperature, distance))
 
 
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 10.0])
+def test_snnl_agrees_with_the_nca_loss_of_pytorch_metric_learning(temperature):
+    features, labels = torch.randn(64, D, dtype=torch.float64), torch.randint(5, (64,))
+    cosine_nca = NCALoss(1 / temperature, distance=CosineSimilarity())
+    assert_close(soft_nearest_neighbor_loss(features, labels, temperature), cosine_nca(features, labels))
+    squared = LpDistance(power=2, normalize_embeddings=False)
+    euclidean_nca = NCALoss(1 / temperature, distance=squared)(features, labels)
+    assert_close(soft_nearest_neighbor_loss(features, labels, temperature, "euclidean"), euclidean_nca)
+
+
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 def test_snnl_of_one_class_is_zero_and_of_equal_features_counts_the_neighbours(distance):
     assert soft_nearest_neighbor_loss(
@@ -263,12 +275,24 @@ def test_descending_the_snnl_untangles_the_classes(distance):
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("scale", [1e4, 1e-4])
-def test_snnl_is_finite_at_any_scale(distance, scale):
+def test_snnl_is_finite_at_any_scale_and_temperature(distance, temperature, scale):
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    assert_finite_with_gradient(
-        lambda x: soft_nearest_neighbor_loss(x, labels, 0.01, distance), scale * torch.randn(B, D)
-    )
+    for features in (scale * torch.randn(B, D), scale * torch.ones(B, D)):
+        assert_finite_with_gradient(lambda x: soft_nearest_neighbor_loss(x, labels, temperature, distance), features)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_snnl_is_never_nan_in_half_precision(distance, temperature, dtype):
+    for scale in (1e4, 1.0, 1e-4):
+        features = (scale * torch.randn(B, D)).to(dtype).requires_grad_()
+        loss = soft_nearest_neighbor_loss(features, torch.tensor([0, 0, 1, 1, 2, 2]), temperature, distance)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert not features.grad.isnan().any()  # infinite where it is above 65,504
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
