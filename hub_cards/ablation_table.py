@@ -25,7 +25,7 @@ def ablation_table(ablation: dict, markdown: bool = False) -> str:
             baseline = change["baseline"]["metrics"]
             row |= {change["baseline"]["title"]: percent(baseline["accuracy"]), "gain": _points(metrics, baseline)}
         rows.append(row)
-    dataset = first["study"]["dataset"]
+    dataset = ablation["dataset"]
     note = (
         f"Accuracy in % on {dataset['num_test']:,} validation images of {dataset['name']}, recipe {ablation['recipe']}, "
         f"seeds {', '.join(map(str, ablation['seeds']))}. Difference: points of overall accuracy above the recipe as it is"

@@ -20,6 +20,8 @@ from tailmoe.training.study import run_study
 
 logger = logging.getLogger(__name__)
 AS_IT_IS = "as it is"
+# of each study; the rest is the same for all, or is with the runs: confusion matrices would make the record ten times as long
+RECORDED = ("title", "num_parameters", "recipe", "metrics", "train_seconds", "commit")
 
 
 def run_ablation(
@@ -44,9 +46,9 @@ def run_ablation(
         groups: Those to run; all if there is none.
 
     Returns:
-        The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides`, `study` (see
-        `run_study`) and `baseline`, the study of the recipe's baseline with the same change or None, the recipe as it is
-        first; and how it was measured.
+        The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides`, `study` (the scalars
+        of `run_study`) and `baseline`, the study of the recipe's baseline with the same change or None, the recipe as it
+        is first; `dataset`; and how it was measured.
 
     Raises:
         BadInputError: If there are no changes for the recipe's objective, or a group does not exist.
@@ -61,7 +63,7 @@ def run_ablation(
         key = _what_is_trained(variant)
         if key not in studies:
             studies[key] = run_study(variant, seeds, output_dir / folder, environment["command"])
-        return studies[key]
+        return _scalars(studies[key])
 
     def entry(group: str | None, name: str, changed: list[str]) -> dict:
         logger.info("%s", _full_name(group, name))
@@ -77,10 +79,19 @@ def run_ablation(
 
     entries = [entry(None, AS_IT_IS, [])]
     entries += [entry(group, str(name), changed) for group, rows in changes.items() for name, changed in rows.items()]
-    record = {"recipe": recipe.name, "seeds": seeds, "changes": entries, **environment}
+    dataset = next(iter(studies.values()))["dataset"]
+    record = {"recipe": recipe.name, "dataset": dataset, "seeds": seeds, "changes": entries, **environment}
     (output_dir / "ablation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     sweeps_figure(record, output_dir / "ablation.png")
     return record
+
+
+def _scalars(study: dict) -> dict:
+    runs = [
+        {"seed": run["seed"], "metrics": {name: run["metrics"][name] for name in study["metrics"]}}
+        for run in study["runs"]
+    ]
+    return {key: study[key] for key in RECORDED} | {"runs": runs}
 
 
 def _what_is_trained(recipe: Recipe) -> str:
