@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
+from .backbone import Backbone, from_backbone
 from .configuration_icl_moe import ICLMoEConfig
 from .layers import ExpertCosine, ExpertLinear, conv_norm, init_layer, residual_stage, shallow_projection
 
@@ -28,7 +29,8 @@ class ICLMoEImageClassifierOutput(ModelOutput):
         representation_logits: (B, M, C), from the classifiers that shape the features; the same tensor as
             `expert_logits` in a model without balanced heads.
         expert_features: (B, M, D), each expert's pooled features.
-        hidden_states: The shared maps, the stem's first, each (B, width, height, width), on request.
+        hidden_states: The shared maps, the stem's first, each (B, width, H, W), on request; of a backbone with tokens
+            (B, tokens, width).
     """
 
     loss: Tensor | None = None
@@ -66,30 +68,44 @@ class ICLMoEPreTrainedModel(PreTrainedModel):
     _no_split_modules = ("ResidualBlock",)
     accepts_loss_kwargs = False  # the loss is a mean over the batch it is given
 
+    @property
+    def supports_gradient_checkpointing(self) -> bool:
+        """With a backbone that does; batch normalisation would see each batch twice."""
+        return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         init_layer(module)
 
 
 class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
-    """A CIFAR ResNet whose last stage is replicated once per expert, with two classifiers for each expert."""
+    """A network whose last stage is replicated once per expert, with two classifiers for each expert.
+
+    The network is a CIFAR ResNet, or the backbone that the configuration names.
+    """
+
+    from_backbone = classmethod(from_backbone)
 
     def __init__(self, config: ICLMoEConfig):
         super().__init__(config)
-        widths, shared_depths = list(config.hidden_sizes), list(config.depths[:-1])
-        self.stem = nn.Sequential(conv_norm(config.num_channels, widths[0]), nn.ReLU())
-        self.shared_stages = nn.ModuleList(
-            residual_stage(widths[max(i - 1, 0)], widths[i], depth, stride=1 if i == 0 else 2)
-            for i, depth in enumerate(shared_depths)
-        )
-        self.experts = nn.ModuleList(ICLMoEExpert(config, index) for index in range(config.num_experts))
+        if config.backbone_config is not None:
+            self.backbone = Backbone(config.backbone_config, config.num_experts, config.expert_depth)
+        else:
+            self.backbone = None
+            widths, shared_depths = list(config.hidden_sizes), list(config.depths[:-1])
+            self.stem = nn.Sequential(conv_norm(config.num_channels, widths[0]), nn.ReLU())
+            self.shared_stages = nn.ModuleList(
+                residual_stage(widths[max(i - 1, 0)], widths[i], depth, stride=1 if i == 0 else 2)
+                for i, depth in enumerate(shared_depths)
+            )
+            self.experts = nn.ModuleList(ICLMoEExpert(config, index) for index in range(config.num_experts))
         self.classifier = self._make_classifier(config)
         self.balanced_classifier = self._make_classifier(config) if config.balanced_heads else None
         self.post_init()
 
     @staticmethod
     def _make_classifier(config: ICLMoEConfig) -> nn.Module:
-        shape = (config.num_experts, config.hidden_sizes[-1], config.num_labels)
+        shape = (config.num_experts, config.feature_size, config.num_labels)
         return ExpertLinear(*shape) if config.classifier == "linear" else ExpertCosine(*shape, config.logit_scale)
 
     @can_return_tuple
@@ -108,16 +124,15 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
                 state and a schedule: see `tailmoe.training.ICLObjective`.
             output_hidden_states: Return the shared maps; the configuration's choice if None.
         """
-        hidden = self.stem(pixel_values)
-        maps = [hidden]
-        for stage in self.shared_stages:
-            hidden = stage(hidden)
-            maps.append(hidden)
-        expert_features = torch.stack([expert(maps[1:]).mean(dim=(-2, -1)) for expert in self.experts], dim=1)
+        wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if self.backbone is None:
+            maps = self._shared_maps(pixel_values)
+            expert_features = torch.stack([expert(maps[1:]).mean(dim=(-2, -1)) for expert in self.experts], dim=1)
+        else:
+            expert_features, maps = self.backbone(pixel_values, output_hidden_states=wants_states)
         representation_logits = expert_logits = self.classifier(expert_features)  # (B, M, C)
         if self.balanced_classifier is not None:
             expert_logits = self.balanced_classifier(expert_features.detach())
-        wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return ICLMoEImageClassifierOutput(
             loss=None if labels is None else self._loss(representation_logits, expert_logits, labels),
             logits=expert_logits.mean(dim=1),
@@ -126,6 +141,14 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
             expert_features=expert_features,
             hidden_states=tuple(maps) if wants_states else None,
         )
+
+    def _shared_maps(self, pixel_values: Tensor) -> list[Tensor]:
+        hidden = self.stem(pixel_values)
+        maps = [hidden]
+        for stage in self.shared_stages:
+            hidden = stage(hidden)
+            maps.append(hidden)
+        return maps
 
     def _loss(self, representation_logits: Tensor, expert_logits: Tensor, labels: Tensor) -> Tensor:
         expert_labels = labels[:, None].expand(-1, self.config.num_experts).flatten()

@@ -107,7 +107,7 @@ class ICLObjective(Objective):
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
         self.logit_adjustment = logit_adjustment
-        classes, experts, features = config.num_labels, config.num_experts, config.hidden_sizes[-1]
+        classes, experts, features = config.num_labels, config.num_experts, config.feature_size
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))
         self.register_buffer("confusion", torch.zeros(experts, classes, classes))

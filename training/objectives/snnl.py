@@ -66,14 +66,17 @@ class SNNLObjective(Objective):
         if temperature_mode == "learned":
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.layers, self.logit_adjustment = layers, logit_adjustment
-        num_states = len(config.hidden_sizes) + 1  # the stages' maps and the pooled features
-        for index in layers or ():
-            if not -num_states <= index < num_states:
-                raise ValueError(f"`layers` must name hidden states 0 to {num_states - 1}, got {index}.")
+        if config.backbone_config is None:
+            self._check_layers(len(config.hidden_sizes) + 1)  # the stages' maps and the pooled features
         if logit_adjustment:
             check_class_counts(config)
             counts = torch.tensor(config.class_counts, dtype=torch.float)
             self.register_buffer("log_prior", (counts / counts.sum()).log())
+
+    def _check_layers(self, num_states: int) -> None:
+        for index in self.layers or ():
+            if not -num_states <= index < num_states:
+                raise ValueError(f"`layers` must name hidden states 0 to {num_states - 1}, got {index}.")
 
     def temperature(self, progress: float | Tensor) -> float | Tensor:
         """The temperature at `progress`, above 0."""
@@ -107,6 +110,7 @@ class SNNLObjective(Objective):
         if self.snnl_weight:
             temperature = self.temperature(progress)
             states = outputs.hidden_states
+            self._check_layers(len(states))  # only now known of a backbone
             if self.layers is not None:
                 states = [states[index] for index in self.layers]
             losses = [soft_nearest_neighbor_loss(state, labels, temperature, self.distance) for state in states]
