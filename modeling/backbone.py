@@ -163,21 +163,6 @@ class Backbone(nn.Module):
         return _without_copies(self.model)
 
 
-def from_backbone(model_class: type[PreTrainedModel], backbone: str, **fields) -> PreTrainedModel:
-    """A model on the network and the pretrained weights of a backbone; its classifiers are new.
-
-    Args:
-        backbone: Checkpoint of transformers or timm, on the Hub or in a folder.
-        fields: Of the model's configuration, such as `num_labels` and `num_experts`.
-
-    Raises:
-        ValueError: If a field is wrong, or the backbone has no stages or blocks for experts to copy.
-    """
-    model = model_class(model_class.config_class(backbone=backbone, **fields))
-    model.backbone.load_weights(AutoModel.from_pretrained(backbone))
-    return model
-
-
 def _without_copies(module: nn.Module) -> list[nn.Module]:
     if not any(isinstance(each, ExpertCopies) for each in module.modules()):
         return [module]
@@ -201,8 +186,12 @@ def stage_names(model: PreTrainedModel) -> list[str]:
     """
     if hasattr(model, "timm_model"):
         return [f"timm_model.{info['module']}" for info in model.timm_model.feature_info]
-    by_depth = sorted(model.named_modules(), key=lambda named: named[0].count("."))  # stable: in the order of the model
+    by_depth = sorted(
+        model.named_modules(), key=lambda named: named[0].count(".")
+    )  # stable: in the order of the model
     for name, module in by_depth:
         if isinstance(module, nn.ModuleList) and len(module) > 1:
             return [f"{name}.{index}" for index in range(len(module))]
-    raise ValueError(f"A {model.config.model_type} has no list of stages or blocks that experts could have of their own.")
+    raise ValueError(
+        f"A {model.config.model_type} has no list of stages or blocks that experts could have of their own."
+    )

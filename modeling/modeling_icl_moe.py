@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .backbone import Backbone, from_backbone
+from .backbone import Backbone
 from .configuration_icl_moe import ICLMoEConfig
-from .layers import ExpertCosine, ExpertLinear, conv_norm, init_layer, residual_stage, shallow_projection
+from .layers import ExpertCosine, ExpertLinear, conv_norm, residual_stage, shallow_projection
+from .modeling_tailmoe import TailMoEPreTrainedModel
 
 
 @dataclass
@@ -60,22 +60,10 @@ class ICLMoEExpert(nn.Module):
         return expert_map if self.fusion is None else expert_map * self.fusion(shared_maps[self.source])
 
 
-class ICLMoEPreTrainedModel(PreTrainedModel):
+class ICLMoEPreTrainedModel(TailMoEPreTrainedModel):
     config_class = ICLMoEConfig
     base_model_prefix = "icl_moe"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     _no_split_modules = ("ResidualBlock",)
-    accepts_loss_kwargs = False  # the loss is a mean over the batch it is given
-
-    @property
-    def supports_gradient_checkpointing(self) -> bool:
-        """With a backbone that does; batch normalisation would see each batch twice."""
-        return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        init_layer(module)
 
 
 class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
@@ -83,8 +71,6 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
 
     The network is a CIFAR ResNet, or the backbone that the configuration names.
     """
-
-    from_backbone = classmethod(from_backbone)
 
     def __init__(self, config: ICLMoEConfig):
         super().__init__(config)
@@ -141,6 +127,9 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
             expert_features=expert_features,
             hidden_states=tuple(maps) if wants_states else None,
         )
+
+    def shared_modules(self) -> list[nn.Module]:
+        return [self.stem, self.shared_stages] if self.backbone is None else self.backbone.shared_modules()
 
     def _shared_maps(self, pixel_values: Tensor) -> list[Tensor]:
         hidden = self.stem(pixel_values)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .backbone import Backbone, from_backbone
+from .backbone import Backbone
 from .configuration_snnl_moe import SNNLMoEConfig
-from .layers import ExpertLinear, conv_norm, init_layer
+from .layers import ExpertLinear, conv_norm
+from .modeling_tailmoe import TailMoEPreTrainedModel
 
 
 @dataclass
@@ -47,22 +47,14 @@ def extractor_stage(in_channels: int, out_channels: int, depth: int) -> nn.Seque
     return nn.Sequential(*layers, nn.MaxPool2d(2))
 
 
-class SNNLMoEPreTrainedModel(PreTrainedModel):
+class SNNLMoEPreTrainedModel(TailMoEPreTrainedModel):
     config_class = SNNLMoEConfig
     base_model_prefix = "snnl_moe"
-    main_input_name = "pixel_values"
-    input_modalities = ("image",)
     _no_split_modules = ()
-    accepts_loss_kwargs = False  # the loss is a mean over the batch it is given
-
-    @property
-    def supports_gradient_checkpointing(self) -> bool:
-        """With a backbone that does; batch normalisation would see each batch twice."""
-        return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        init_layer(module)
+        super()._init_weights(module)
         if isinstance(module, nn.Linear):  # the gate starts close to uniform, so that every expert is trained
             init.normal_(module.weight, std=0.01)
             init.zeros_(module.bias)
@@ -70,8 +62,6 @@ class SNNLMoEPreTrainedModel(PreTrainedModel):
 
 class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
     """A feature extractor, a CNN or a backbone, whose output feeds a softmax gate and every expert MLP."""
-
-    from_backbone = classmethod(from_backbone)
 
     def __init__(self, config: SNNLMoEConfig):
         super().__init__(config)
@@ -121,6 +111,9 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
             gate_probs=log_gate.exp(),
             hidden_states=(*hidden_states, features) if wants_states else None,
         )
+
+    def shared_modules(self) -> list[nn.Module]:
+        return [self.extractor] if self.backbone is None else self.backbone.shared_modules()
 
     def _extract(self, pixel_values: Tensor) -> tuple[Tensor, list[Tensor]]:
         # (B, channels, H, W) -> features (B, D), and each stage's maps

@@ -166,7 +166,9 @@ def test_a_field_that_contradicts_the_backbone_is_refused(fields, message):
 
 def test_too_deep_experts_and_a_depth_without_a_backbone_are_refused():
     config = ICLMoEConfig(backbone_config=CONFIG_MAPPING["vit"](**SMALL["vit"]), expert_depth=3)
-    with pytest.raises(ValueError, match="`expert_depth` must be below 3, the stages or blocks of a vit backbone, got 3"):
+    with pytest.raises(
+        ValueError, match="`expert_depth` must be below 3, the stages or blocks of a vit backbone, got 3"
+    ):
         ICLMoEForImageClassification(config)
     with pytest.raises(ValueError, match="`expert_depth` is for a backbone, and there is none; got 1"):
         ICLMoEConfig(expert_depth=1)
@@ -176,3 +178,17 @@ def test_weights_of_another_network_are_refused():
     model = Backbone(CONFIG_MAPPING["vit"](**SMALL["vit"]), num_experts=2)
     with pytest.raises(ValueError, match="The backbone has no weight `embeddings"):
         model.load_weights(AutoModel.from_config(CONFIG_MAPPING["swin"](**SMALL["swin"])))
+
+
+def test_a_frozen_shared_part_keeps_its_weights_and_the_statistics_of_its_batch_normalisation(checkpoint):
+    model = ICLMoEForImageClassification.from_backbone(str(checkpoint), num_labels=5)
+    model.freeze_shared()
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    model(some_images(model.config), labels=torch.tensor([0, 1])).loss.backward()
+    optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(".experts." in name or "classifier" in name for name in changed)
+    assert any(".experts.2." in name for name in changed)
