@@ -67,12 +67,18 @@ def table_rows(results: dict) -> list[dict[str, str]]:
     seconds, _ = _mean_and_std(results["train_seconds"])
     row = {
         "model": results["title"],
-        "width": "-".join(map(str, results["config"].get("hidden_sizes", []))) or NOT_MEASURED,
+        "width": _width(results["config"]),
         "parameters": f"{results['num_parameters']:,}",
         **{title: percent(results["metrics"].get(name)) for title, name in ACCURACIES.items()},
         "seconds": NOT_MEASURED if seconds is None else f"{seconds:,.0f}",
     }
     return [row] if results["baseline"] is None else [*table_rows(results["baseline"]), row]
+
+
+def _width(config: dict) -> str:
+    if config.get("backbone_config") is not None:
+        return config["backbone"] or config["backbone_config"]["model_type"]
+    return "-".join(map(str, config.get("hidden_sizes", []))) or NOT_MEASURED
 
 
 def percent(value: float | dict | None) -> str:

@@ -6,6 +6,7 @@ Shape letters: B batch, M experts, D features.
 import copy
 import inspect
 import math
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,9 @@ def resolve_backbone(config: PreTrainedConfig) -> None:
         config.backbone_config = AutoConfig.for_model(**config.backbone_config)
     elif config.backbone_config is None and config.backbone is not None:
         config.backbone_config = AutoConfig.from_pretrained(config.backbone)
+        if os.path.isdir(config.backbone):  # a saved model does not need it, and tells nobody where it was
+            config.backbone = os.path.basename(os.path.abspath(config.backbone))
+            config.backbone_config._name_or_path = ""
     own = config.backbone_config
     if own is None:
         if getattr(config, "expert_depth", None) is not None:
@@ -157,6 +161,11 @@ class Backbone(nn.Module):
         if wrong:
             raise ValueError(f"The backbone has no weight `{wrong[0]}` of shape {tuple(own[wrong[0]].shape)}.")
         self.model.load_state_dict(taken)
+
+    def last_stages(self) -> list[nn.Module]:
+        """The last stage or block of each expert; one alone where experts share it."""
+        last = self.model.get_submodule(stage_names(self.model)[-1])
+        return list(last.experts) if isinstance(last, ExpertCopies) else [last]
 
     def shared_modules(self) -> list[nn.Module]:
         """The parts that are not copied, as far from the root as they are whole."""

@@ -25,7 +25,8 @@ class ICLMoEConfig(PreTrainedConfig):
         num_experts: Number of experts, at least 1.
         backbone: A checkpoint of transformers or timm, on the Hub or in a folder, whose network is taken instead of the
             ResNet of `hidden_sizes` and `depths`; [`ICLMoEForImageClassification.from_backbone`] takes its weights too.
-        backbone_config: The network's own configuration; that of `backbone` if None.
+        backbone_config: The network's own configuration; that of `backbone` if None, of whose folder then the
+            name alone is kept.
         expert_depth: How many of the backbone's last stages each expert has of its own, or of its last blocks if it has
             no stages; None for a sixth of them: 1 of 4 stages, 2 of 12 blocks.
         shallow_fusion: Multiply each expert's last map by a projection of an earlier, shared map

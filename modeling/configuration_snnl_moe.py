@@ -24,7 +24,8 @@ class SNNLMoEConfig(PreTrainedConfig):
         backbone: A checkpoint of transformers or timm, on the Hub or in a folder, whose network is the feature extractor
             instead of the one of `hidden_sizes` and `depths`; [`SNNLMoEForImageClassification.from_backbone`] takes its
             weights too.
-        backbone_config: The network's own configuration; that of `backbone` if None.
+        backbone_config: The network's own configuration; that of `backbone` if None, of whose folder then the
+            name alone is kept.
         class_counts: Training images of each class, if known; for readers of the model, the loss ignores it.
 
     Example:

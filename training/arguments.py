@@ -45,6 +45,12 @@ class LongTailTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Share kept at each step of the mean of weights that the run ends with; 0 for none."},
     )
+    freeze_shared: bool = field(
+        default=False, metadata={"help": "Train only what each expert has of its own, and its classifiers."}
+    )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Rank of LoRA's changes to the shared part, which itself is frozen; 0 for none."}
+    )
     image_memory_share: float = field(
         default=0.5,
         metadata={
@@ -63,6 +69,10 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be in [0, 1), got {self.ema_decay}.")
+        if self.lora_rank < 0:
+            raise ValueError(f"`lora_rank` must be at least 0, got {self.lora_rank}.")
+        if self.freeze_shared and self.lora_rank:
+            raise ValueError("`freeze_shared` leaves no shared part to `lora_rank`: give one of them.")
         if not 0 <= self.image_memory_share <= 1:
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):

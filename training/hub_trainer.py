@@ -93,7 +93,7 @@ class HubTrainer(Trainer):
         results |= {
             "license": license,
             "tags": [tags] if isinstance(tags, str) else tags or [],
-            "base_model": finetuned_from or hub_id(config._name_or_path),
+            "base_model": finetuned_from or hub_id(config._name_or_path) or results["base_model"],
         }
         write_results(folder, results, self.hub_model_id)
 

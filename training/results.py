@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from tailmoe.hub_cards.model_card import render_model_card
+from tailmoe.training.data.sources import hub_id
 from tailmoe.training.environment import describe_environment, peak_memory_gb
 from tailmoe.training.figures.results import write_figures
 from tailmoe.training.recipe import MODELS, config_fields
@@ -42,16 +43,18 @@ def run_results(
     """
     model_type = model.config.model_type
     fields = config_fields(MODELS[model_type][0]) if model_type in MODELS else []
+    config = model.config.to_dict()
     return {
         "name": name,
         "title": title,
         "description": description,
         "model_type": model_type,
         "num_parameters": model.num_parameters(),
-        "config": {field: getattr(model.config, field) for field in fields if field != "class_counts"},
+        "config": {field: config[field] for field in fields if field != "class_counts"},
         "dataset": dataset,
         "metrics": metrics,
         "recipe": recipe,
+        "base_model": None if config.get("backbone") is None else hub_id(config["backbone"]),
         "baseline": baseline,
         "seed": seed,
         "train_seconds": train_seconds,

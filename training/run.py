@@ -27,6 +27,7 @@ from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, lo
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.figures.model import write_model_figures
+from tailmoe.training.fine_tuning import add_lora, backbone_processor, merge_lora
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
 from tailmoe.training.results import RESULTS_NAME, run_results, write_results
@@ -114,14 +115,18 @@ def _load_images(recipe: Recipe) -> Images:
     label_names = splits["train"].features["label"].names
     config = _build_config(recipe, num_labels=len(label_names))
     with _naming("model"):
-        processor = TailMoEImageProcessor(
-            num_channels=config.num_channels, size={"height": config.image_size, "width": config.image_size}
-        )
+        if config.backbone is None:
+            processor = TailMoEImageProcessor(
+                num_channels=config.num_channels, size={"height": config.image_size, "width": config.image_size}
+            )
+        else:
+            processor = backbone_processor(recipe.model["backbone"], config.image_size)
     policy = recipe.training.get("on_bad_image", "error"), recipe.training.get("image_memory_share", 0.5)
     train = load_images(splits["train"], processor, *policy, desc="Decoding train images")
     test = load_images(splits["test"], processor, *policy, desc="Decoding test images")
-    mean, std = train.mean_and_std()
-    processor.image_mean, processor.image_std = tuple(mean), tuple(std)
+    if config.backbone is None:
+        mean, std = train.mean_and_std()
+        processor.image_mean, processor.image_std = tuple(mean), tuple(std)
     counts = class_counts(train, len(label_names))
     description = {
         "name": recipe.data["name"],
@@ -146,6 +151,10 @@ def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -
             seed=seed,
             **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **recipe.training},
         )
+        if args.freeze_shared:
+            model.freeze_shared()
+        if args.lora_rank:
+            add_lora(model, args.lora_rank)
         return LongTailTrainer(
             model=model,
             args=args,
@@ -170,6 +179,8 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # evaluated without autocast
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
+    if trainer.args.lora_rank:
+        merge_lora(model)
     counts, policy = images.description["class_counts"], trainer.args.on_bad_image
     results = run_results(
         model,
@@ -207,14 +218,17 @@ def _build_config(recipe: Recipe, **fields) -> PreTrainedConfig:
 
 def _build_model(recipe: Recipe, data: dict) -> PreTrainedModel:
     names = data["label_names"]
-    config = _build_config(
-        recipe,
-        class_counts=data["class_counts"],
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-    )
-    _, model_class = MODELS[config.model_type]
-    return model_class(config)
+    fields = {
+        "class_counts": data["class_counts"],
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+    given = dict(recipe.model)
+    _, model_class = MODELS[given.pop("model_type")]
+    with _naming("model"):
+        if given.get("backbone") is not None:
+            return model_class.from_backbone(**given, **fields)
+        return model_class(_build_config(recipe, **fields))
 
 
 def _build_objective(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module | None:
@@ -230,5 +244,5 @@ def _naming(section: str) -> Iterator[None]:
     """Turn what a class says of wrong values into an error that names the section of the recipe."""
     try:
         yield
-    except (ValueError, TypeError, StrictDataclassError) as error:
+    except (ValueError, TypeError, StrictDataclassError, OSError) as error:
         raise BadInputError(f"`{section}` of the recipe: {' '.join(str(error).split())}") from None

@@ -68,6 +68,8 @@ class LongTailTrainer(HubTrainer):
     ):
         if processing_class is None:
             raise BadInputError("`processing_class` is missing: give the model's image processor.")
+        if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+            raise BadInputError("`gradient_checkpointing` is for models on a backbone of transformers that offers it.")
         self.data_name = name_of_data(train_dataset)
         train_dataset, eval_dataset = (
             load_images(dataset, processing_class, args.on_bad_image, args.image_memory_share, desc)

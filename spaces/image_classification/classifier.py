@@ -1,6 +1,7 @@
 """A mixture of experts from the Hub, and all that the page asks of it."""
 
 import json
+import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,43 +75,59 @@ class Classifier:
     def view(self, image: Image.Image) -> View:
         """Look at one image."""
         inputs = self.processor(image, return_tensors="pt")
-        parts = list(self.model.experts) if self.is_icl else [self.model.extractor[-1]]
-        maps: list[Tensor] = []
-        with self.lock, torch.no_grad():
-            hooks = [part.register_forward_hook(lambda *call: maps.append(call[-1])) for part in parts]
-            try:
-                outputs = self.model(**inputs)
-            finally:
-                for hook in hooks:
-                    hook.remove()
+        with self.lock, torch.enable_grad():
+            outputs, maps = self._with_maps(inputs["pixel_values"].requires_grad_())
+            heat = self._grad_cam(self._expert_logits(outputs), maps)
         gate = outputs.get("gate_probs")
         return View(
             image=image,
-            logits=outputs["logits"][0],
-            expert_probabilities=outputs["expert_logits"][0].softmax(dim=-1),
-            gate=None if gate is None else gate[0],
-            maps=self._grad_cam(torch.stack(maps, dim=1).expand(-1, self.num_experts, -1, -1, -1))[0],
+            logits=outputs["logits"][0].detach(),
+            expert_probabilities=outputs["expert_logits"][0].detach().softmax(dim=-1),
+            gate=None if gate is None else gate[0].detach(),
+            maps=heat,
         )
+
+    def _with_maps(self, pixel_values: Tensor) -> tuple[dict, list[Tensor]]:
+        """The model's outputs, and for each expert the maps that its answer is traced back to: (1, D, H, W) or tokens.
+
+        These are an expert's last maps, or what the last stage or block of a backbone is given.
+        """
+        maps: list[Tensor] = []
+        if getattr(self.model, "backbone", None) is not None:
+            parts = self.model.backbone.last_stages()
+            hooks = [part.register_forward_pre_hook(lambda _, given: maps.append(given[0])) for part in parts]
+        else:
+            parts = list(self.model.experts) if self.is_icl else [self.model.extractor[-1]]
+            hooks = [part.register_forward_hook(lambda *call: maps.append(call[-1])) for part in parts]
+        try:
+            outputs = self.model(pixel_values)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return outputs, maps * (self.num_experts // len(maps))
+
+    @staticmethod
+    def _grad_cam(expert_logits: Tensor, maps: list[Tensor]) -> Tensor:
+        """Logits (M, C) -> (M, H, W): each expert's maps, weighed by what each channel adds to its answer."""
+        heat = []
+        for logits, hidden in zip(expert_logits, maps, strict=True):
+            (gradient,) = torch.autograd.grad(logits.max(), hidden, retain_graph=True)
+            weights, channels = as_map(gradient).mean(dim=(-2, -1)), as_map(hidden.detach())
+            heat.append((weights[..., None, None] * channels)[0].sum(dim=0).relu())
+        heat = torch.stack(heat)
+        return heat / heat.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
+
+    def _expert_logits(self, outputs: dict) -> Tensor:
+        """(M, C), with gradients; balanced heads, that read detached features, are asked again."""
+        model = self.model
+        if not self.is_icl:
+            return outputs["expert_logits"][0]
+        head = model.classifier if model.balanced_classifier is None else model.balanced_classifier
+        return head(outputs["expert_features"])[0]
 
     @property
     def num_experts(self) -> int:
         return self.model.config.num_experts
-
-    def _grad_cam(self, maps: Tensor) -> Tensor:
-        """(B, M, D, H, W) -> (B, M, H, W): the experts' last maps, weighed by what each channel adds to their answer."""
-        with torch.enable_grad():
-            features = maps.mean(dim=(-2, -1)).requires_grad_()
-            answers = self._expert_logits(features).amax(dim=-1)
-            (weights,) = torch.autograd.grad(answers.sum(), features)
-        heat = (weights[..., None, None] * maps).sum(dim=2).relu()
-        return heat / heat.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
-
-    def _expert_logits(self, features: Tensor) -> Tensor:
-        """(B, M, D) -> (B, M, C)."""
-        model = self.model
-        if self.is_icl:
-            return (model.classifier if model.balanced_classifier is None else model.balanced_classifier)(features)
-        return model.expert_classifier(model.expert_hidden(features).relu())
 
     def probabilities(self, logits: Tensor, prior: Tensor) -> Tensor:
         """Probabilities (C,) where classes occur as in `prior` (C,), which sums to 1 (Saerens et al., 2002)."""
@@ -143,13 +160,21 @@ class Classifier:
     def expert_similarity(self) -> Tensor:
         """Cosine similarity (M, M) of the experts' first-layer weights."""
         if self.is_icl:
-            weights = [
-                next(m for m in expert.modules() if isinstance(m, nn.Conv2d)).weight for expert in self.model.experts
-            ]
+            backbone = getattr(self.model, "backbone", None)
+            experts = self.model.experts if backbone is None else backbone.last_stages()
+            weights = [next(weight for weight in expert.parameters() if weight.dim() > 1) for expert in experts]
         else:
             weights = list(self.model.expert_hidden.weight)
         rows = nn.functional.normalize(torch.stack([weight.detach().flatten() for weight in weights]), dim=1)
         return rows @ rows.T
+
+
+def as_map(hidden: Tensor) -> Tensor:
+    """(B, D, H, W) as it is; of tokens (B, tokens, D) those of the places: class and register tokens come first."""
+    if hidden.dim() == 4:
+        return hidden
+    side = math.isqrt(hidden.shape[1])
+    return hidden[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def prior_at(position: float, training: Tensor, own: Tensor) -> Tensor:

@@ -227,9 +227,13 @@ def test_heat_maps_are_grad_cam(monkeypatch):
             (expert(list(states[1:])) if classifier.is_icl else states[-2]).detach().requires_grad_()
             for expert in (model.experts if classifier.is_icl else range(classifier.num_experts))
         ]
-        logits = classifier._expert_logits(torch.stack([each.mean(dim=(-2, -1)) for each in maps], dim=1))
+        features = torch.stack([each.mean(dim=(-2, -1)) for each in maps], dim=1)
+        if classifier.is_icl:
+            logits = classifier._expert_logits({"expert_features": features})
+        else:
+            logits = model.expert_classifier(model.expert_hidden(features).relu())[0]
         for expert, each in enumerate(maps):
-            (gradient,) = torch.autograd.grad(logits[0, expert].max(), each, retain_graph=True)
+            (gradient,) = torch.autograd.grad(logits[expert].max(), each, retain_graph=True)
             heat = (gradient.mean(dim=(-2, -1), keepdim=True) * each).sum(dim=1).relu()[0]
             torch.testing.assert_close(classifier.view(image).maps[expert], heat / heat.max(), rtol=1e-3, atol=1e-4)
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import ResNetConfig, ResNetForImageClassification
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig
 
+from tailmoe.modeling import ICLMoEForImageClassification, SNNLMoEForImageClassification
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.figures.model import write_model_figures
@@ -35,6 +36,35 @@ def test_a_map_is_the_gradient_of_the_answer_by_each_place_averaged_over_places(
         expected = (gradient.mean(dim=(-2, -1), keepdim=True) * place).sum(dim=1).relu()
         expected = expected / expected.amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12)
         torch.testing.assert_close(heat[:, expert], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_class", [ICLMoEForImageClassification, SNNLMoEForImageClassification])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic"),
+        ViTConfig(
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=16,
+            image_size=32,
+            patch_size=8,
+        ),
+    ],
+    ids=["maps", "tokens"],
+)
+def test_a_map_of_a_backbone_is_that_of_what_its_last_stage_is_given(model_class, config):
+    model = model_class(model_class.config_class(backbone_config=config, num_labels=5, image_size=32)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    heat, answers = grad_cam(model, images)
+    outputs = model(images)
+    assert torch.equal(answers, outputs.expert_logits.argmax(dim=-1))
+    side = 8 if config.model_type == "resnet" else 4
+    assert heat.shape == (2, model.config.num_experts, side, side)
+    assert torch.isfinite(heat).all()
+    assert (heat.amax(dim=(-2, -1)) == 1).any(), "nothing speaks for any answer"
+    assert not torch.equal(heat[:, 0], heat[:, 1]), "the experts' maps are one and the same"
 
 
 def test_grad_cam_of_another_model_is_refused():
