@@ -1,5 +1,6 @@
 """Arguments of `LongTailTrainer`."""
 
+import os
 from dataclasses import dataclass, field
 
 import torch
@@ -60,8 +61,10 @@ class LongTailTrainingArguments(TrainingArguments):
     on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
 
     def __post_init__(self):
-        if self.bf16 and not torch.accelerator.is_available():
-            self.use_cpu = True  # without it transformers refuses bfloat16 on a CPU
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # without it transformers refuses bfloat16 on a CPU, and sees one process alone
+            if self.ddp_backend is None and os.environ.get("WORLD_SIZE", "1") != "1":
+                self.ddp_backend = "gloo"
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")

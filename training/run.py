@@ -71,11 +71,14 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
     if (baseline_recipe := recipe.baseline_recipe()) is not None:
         parts.append((baseline_recipe, output_dir / "baseline"))
     for part, folder in parts:  # a wrong value is told before anything is deleted or trained
-        _make_trainer(part, folder, seed, images)
-    if overwrite:
-        shutil.rmtree(output_dir)
-    for part, folder in parts:
-        _write_recipe(folder, part, seed)
+        processes = _make_trainer(part, folder, seed, images).args.distributed_state
+    processes.wait_for_everyone()  # all have looked at the folder
+    if processes.is_main_process:
+        if overwrite:
+            shutil.rmtree(output_dir)
+        for part, folder in parts:
+            _write_recipe(folder, part, seed)
+    processes.wait_for_everyone()
     results = None
     for part, folder in reversed(parts):
         results = _train_one(part, folder, seed, images, baseline=results)
@@ -176,11 +179,27 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.perf_counter() - start
-    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # evaluated without autocast
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
     if trainer.args.lora_rank:
         merge_lora(model)
+    if trainer.is_world_process_zero():
+        _finish(recipe, output_dir, seed, images, baseline, trainer, seconds if checkpoint is None else None)
+    trainer.args.distributed_state.wait_for_everyone()
+    return json.loads((output_dir / RESULTS_NAME).read_text())
+
+
+def _finish(
+    recipe: Recipe,
+    output_dir: Path,
+    seed: int,
+    images: Images,
+    baseline: dict | None,
+    trainer: LongTailTrainer,
+    train_seconds: float | None,
+) -> None:
+    """Measure the trained model and write all that the run leaves."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # evaluated without autocast
     counts, policy = images.description["class_counts"], trainer.args.on_bad_image
     results = run_results(
         model,
@@ -192,8 +211,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,
-        # a resumed run was not timed from its start
-        train_seconds=seconds if checkpoint is None else None,
+        train_seconds=train_seconds,
     )
     model.save_pretrained(output_dir)
     images.processor.save_pretrained(output_dir)
@@ -206,7 +224,6 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     write_results(output_dir, results)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    return results
 
 
 def _build_config(recipe: Recipe, **fields) -> PreTrainedConfig:

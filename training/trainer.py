@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import datasets
 import safetensors.torch
 import torch
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
@@ -14,7 +15,7 @@ from transformers.utils import ModelOutput
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
-from tailmoe.training.checkpoints import last_complete_checkpoint
+from tailmoe.training.checkpoints import check_processes, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
@@ -77,6 +78,13 @@ class LongTailTrainer(HubTrainer):
             else dataset
             for dataset, desc in ((train_dataset, "Decoding train images"), (eval_dataset, "Decoding test images"))
         )
+        if args.world_size > 1:
+            if isinstance(train_dataset, EncodedImages) and args.on_bad_image == "skip":
+                raise BadInputError(
+                    "Several processes cannot skip images of a batch: mend them, `on_bad_image: error`."
+                )
+            if args.ddp_find_unused_parameters is None:  # the heads of a last stage, or all but them
+                args.ddp_find_unused_parameters = objective is not None and objective.last_stage_from() < 1
         self.class_counts = None if train_dataset is None else class_counts(train_dataset, model.config.num_labels)
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", whole_batch)
@@ -126,6 +134,8 @@ class LongTailTrainer(HubTrainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
         self.resumed = bool(resume_from_checkpoint)
+        if self.resumed:
+            check_processes(resume_from_checkpoint, self.args.world_size)
         self._term_sums = TermSums()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         output = super().train(resume_from_checkpoint, **kwargs)
@@ -291,7 +301,11 @@ class LongTailTrainer(HubTrainer):
         """Adds the mean of each loss term since the last log of the training loss."""
         if "loss" in logs:
             self._term_sums.check_finite(self.state.global_step + 1)
-            logs |= self._term_sums.take_means()
+            means = self._term_sums.take_means()
+            if self.args.world_size > 1:
+                total = reduce(torch.tensor([*means.values()], device=self.args.device), "mean")
+                means = dict(zip(means, total.tolist(), strict=True))
+            logs |= means
         super().log(logs, start_time)
 
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:

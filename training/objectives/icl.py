@@ -20,6 +20,7 @@ from tailmoe.training.losses import (
 )
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
 from tailmoe.training.objectives.objective import Objective
+from tailmoe.training.objectives.processes import gather_with_gradient
 
 
 def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -198,14 +199,17 @@ class ICLObjective(Objective):
     def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
         # (B, M, C) -> scalar
         losses = self._cross_entropies(logits, labels)
-        return competition_loss(losses if self.competition == "sample" else losses.mean(dim=0))
+        if self.competition == "sample":
+            return competition_loss(losses)
+        return competition_loss(gather_with_gradient(losses).mean(dim=0))
 
     def _contrast(self, expert_features: Tensor, labels: Tensor) -> Tensor:
         # (B, M, D) -> scalar, summed over the experts
         experts, classes = self.confusion.shape[:2]
         weights = None
         if self.contrast_anchor == "class_mean":  # each image stands for its class's mean, with a share of its weight
-            expert_features = at_least_float32(expert_features)
+            expert_features = gather_with_gradient(at_least_float32(expert_features))
+            labels = gather(labels)
             share, first = _class_shares(labels, expert_features.dtype)
             expert_features = torch.einsum("ab,bmd->amd", share, expert_features)
             weights = share.diagonal() / (first == torch.arange(len(first), device=first.device)).sum()

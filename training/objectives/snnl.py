@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import gather
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -14,6 +15,7 @@ from tailmoe.modeling.validation import check_at_least
 from tailmoe.training.losses import at_least_float32, soft_nearest_neighbor_loss
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type
 from tailmoe.training.objectives.objective import Objective
+from tailmoe.training.objectives.processes import gather_with_gradient
 
 
 class SNNLObjective(Objective):
@@ -113,6 +115,7 @@ class SNNLObjective(Objective):
             self._check_layers(len(states))  # only now known of a backbone
             if self.layers is not None:
                 states = [states[index] for index in self.layers]
-            losses = [soft_nearest_neighbor_loss(state, labels, temperature, self.distance) for state in states]
+            neighbours, labels = [gather_with_gradient(state) for state in states], gather(labels)
+            losses = [soft_nearest_neighbor_loss(each, labels, temperature, self.distance) for each in neighbours]
             terms["snnl"] = self.snnl_weight * torch.stack(losses).sum()
         return terms
