@@ -44,7 +44,7 @@ def test_the_recipe_in_a_runs_folder_can_be_trained_again(recipe_file, tmp_path)
 
 def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
     names = recipe_names()
-    assert len(names) == len(set(names)) == 2 + 6 * 2 * 3 + 4 * 3
+    assert len(names) == len(set(names)) == 3 + 6 * 2 * 3 + 4 * 3
     recipe = load_recipe("icl-2-experts-cifar10-lt-50", ["training.num_train_epochs=3"])
     assert recipe.name == "icl-2-experts-cifar10-lt-50"
     assert recipe.data == {"name": "cifar10", "imbalance_factor": 50}
