@@ -31,6 +31,7 @@ def run_ablation(
     output_dir: Path,
     validation_per_class: int,
     groups: Sequence[str] = (),
+    jobs: int = 1,
 ) -> dict:
     """Train the recipe as it is and with each change, and write `ablation.json` and `ablation.png`.
 
@@ -44,6 +45,7 @@ def run_ablation(
         output_dir: Folder written to.
         validation_per_class: Training images of each class to measure on; the test split is not looked at.
         groups: Those to run; all if there is none.
+        jobs: As in `run_study`.
 
     Returns:
         The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides`, `study` (the scalars
@@ -62,7 +64,7 @@ def run_ablation(
     def study_of(variant: Recipe, folder: str) -> dict:
         key = _what_is_trained(variant)
         if key not in studies:
-            studies[key] = run_study(variant, seeds, output_dir / folder, environment["command"])
+            studies[key] = run_study(variant, seeds, output_dir / folder, environment["command"], jobs)
         return _scalars(studies[key])
 
     def entry(group: str | None, name: str, changed: list[str]) -> dict:

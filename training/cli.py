@@ -166,8 +166,6 @@ def _study(args: argparse.Namespace) -> int:
 
     recipe = load_recipe(args.recipe, args.overrides)
     output_dir = args.output_dir or Path("runs") / f"{recipe.name}-study"
-    if args.jobs < 1:
-        raise BadInputError(f"`--jobs` must be at least 1, got {args.jobs}.")
     study = run_study(recipe, args.seeds, output_dir, shlex.join(["tailmoe", *sys.argv[1:]]), args.jobs)
     sys.stdout.write(f"\n{results_table(study)}\n")
     _write_json(args.json, study)
@@ -180,7 +178,7 @@ def _ablation(args: argparse.Namespace) -> int:
 
     output_dir = args.output_dir or Path("runs") / f"{Path(args.recipe).stem}-ablation"
     per_class = args.validation_per_class
-    record = run_ablation(args.recipe, args.overrides, args.seeds, output_dir, per_class, args.groups)
+    record = run_ablation(args.recipe, args.overrides, args.seeds, output_dir, per_class, args.groups, args.jobs)
     sys.stdout.write(f"\n{ablation_table(record)}\n")
     _write_json(args.json, record)
     return 0

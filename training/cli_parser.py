@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     _add_recipe_options(study)
     study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
-    study.add_argument("--jobs", type=int, default=1, help="seeds trained side by side (default 1; more for a GPU)")
+    _add_jobs(study)
     study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")
 
     ablation = _add(commands, "ablation", "change a recipe in one thing at a time and compare", help_texts.ABLATION)
@@ -104,6 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="training images of each class to measure on, instead of the test split (default 50)",
     )
+    _add_jobs(ablation)
     ablation.add_argument("--json", type=Path, metavar="FILE", help="also write the record here")
 
     compare = _add(commands, "compare", "test what studies with a baseline found", help_texts.COMPARE)
@@ -122,6 +123,12 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 def _add(commands, name: str, summary: str, description: str) -> argparse.ArgumentParser:
     return commands.add_parser(name, help=summary, description=description, formatter_class=_HelpFormatter)
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="seeds trained side by side, sharing the cores (default 1)"
+    )
 
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import yaml
 
+from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.recipe import Recipe
+from tailmoe.training.results import RESULTS_NAME
 
 logger = logging.getLogger(__name__)
 COMMAND = Path(sys.executable).with_name("tailmoe")
@@ -31,13 +34,14 @@ def train_side_by_side(recipe: Recipe, seeds: list[int], output_dir: Path, jobs:
     output_dir.mkdir(parents=True, exist_ok=True)
     path = output_dir / "recipe.yaml"
     path.write_text(yaml.safe_dump({"name": recipe.name, **recipe.to_dict()}, sort_keys=False), encoding="utf-8")
-    waiting, running = list(seeds), {}
+    waiting = [seed for seed in seeds if not (output_dir / f"seed-{seed}" / RESULTS_NAME).exists()]
+    running: dict[int, subprocess.Popen] = {}
     with _received_signals() as received:
         while waiting or running:
             while waiting and len(running) < jobs and not received:
                 seed = waiting.pop(0)
                 logger.info("Seed %d of %s, beside others", seed, recipe.name)
-                running[seed] = _start(path, seed, output_dir)
+                running[seed] = _start(path, seed, output_dir, max(available_cores() // jobs, 1))
             time.sleep(LOOK_EVERY)
             ended = {seed: process for seed, process in running.items() if process.poll() is not None}
             running = {seed: process for seed, process in running.items() if seed not in ended}
@@ -52,12 +56,15 @@ def train_side_by_side(recipe: Recipe, seeds: list[int], output_dir: Path, jobs:
                 raise BadInputError(f"Seed {failed[0]} failed: {_last_line(output_dir / f'seed-{failed[0]}.log')}")
 
 
-def _start(recipe: Path, seed: int, output_dir: Path) -> subprocess.Popen:
+def _start(recipe: Path, seed: int, output_dir: Path, threads: int) -> subprocess.Popen:
     command = [COMMAND, "train", recipe, "--seed", seed, "--output-dir", output_dir / f"seed-{seed}", "--resume"]
     with (output_dir / f"seed-{seed}.log").open("w") as log:
-        # a session of its own: Ctrl-C reaches it once, from here
         return subprocess.Popen(
-            [str(word) for word in command], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [str(word) for word in command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": str(threads)} | os.environ,  # more threads than cores wait for one another
+            start_new_session=True,  # Ctrl-C reaches it once, from here
         )
 
 

@@ -28,15 +28,18 @@ def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str, 
         seeds: Different seeds, each at least 0.
         output_dir: Folder of the study.
         command: The command line, for the record.
-        jobs: Seeds that are trained side by side, each by a process of its own; a GPU has room for several small networks.
+        jobs: Seeds that are trained side by side, each by a process of its own with its share of the cores; a GPU has room for
+            several small networks.
 
     Returns:
         The study, see `summarise`.
 
     Raises:
-        BadInputError: As `train_recipe`, or if a process of its own fails.
+        BadInputError: As `train_recipe`, or if a process of its own fails or `jobs` is below 1.
         InterruptedTraining: On SIGINT or SIGTERM, after checkpoints were saved.
     """
+    if jobs < 1:
+        raise BadInputError(f"`--jobs` must be at least 1, got {jobs}.")
     if jobs > 1:
         train_side_by_side(recipe, seeds, output_dir, jobs)
     runs = []

@@ -79,7 +79,9 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
     code = {
         "configuration_icl_moe.py",
         "modeling_icl_moe.py",
+        "backbone.py",
         "layers.py",
+        "modeling_tailmoe.py",
         "validation.py",
         "image_processing_tailmoe.py",
     }
