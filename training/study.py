@@ -15,6 +15,7 @@ from tailmoe.training.side_by_side import train_side_by_side
 logger = logging.getLogger(__name__)
 # the same in every run of a study
 SHARED = ("name", "title", "description", "model_type", "num_parameters", "config", "dataset", "recipe")
+OF_EACH_RUN = ("seed", "train_seconds", "peak_memory_gb")
 ENVIRONMENT = ("commit", "versions", "hardware", "date")
 
 
@@ -67,7 +68,7 @@ def summarise(runs: list[dict]) -> dict:
     """One study of runs (contents of `results.json`) that differ in their seed alone.
 
     It has the keys of a run, with `metrics` and `train_seconds` as `{"mean", "std"}` over the seeds (sample standard
-    deviation, None for one seed), the `baseline` likewise, and every run's own figures in `runs`.
+    deviation, None for one seed), the `baseline` likewise, and in `runs` every run's own metrics but its confusion matrix.
 
     Raises:
         BadInputError: If the runs were made at different commits.
@@ -89,8 +90,13 @@ def _summary_of(runs: list[dict]) -> dict:
         "metrics": {name: _spread([run["metrics"][name] for run in runs]) for name in scalars},
         "train_seconds": _spread([run["train_seconds"] for run in runs]),
         "baseline": None,
-        "runs": [{key: run[key] for key in ("seed", "metrics", "train_seconds", "peak_memory_gb")} for run in runs],
+        "runs": [{key: run[key] for key in OF_EACH_RUN} | {"metrics": _without_matrix(run)} for run in runs],
     }
+
+
+def _without_matrix(run: dict) -> dict:
+    # the confusions of 100 classes make a study of ten seeds a hundred times as long, and are with each run
+    return {name: value for name, value in run["metrics"].items() if name != "confusion_matrix"}
 
 
 def _spread(values: list[float | None]) -> dict[str, float | None]:

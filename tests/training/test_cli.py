@@ -355,6 +355,8 @@ def test_a_study_summarises_its_seeds_and_keeps_what_is_finished(tmp_path, recip
     assert study["metrics"]["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
     assert study["metrics"]["accuracy"]["std"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
     assert study["baseline"]["seeds"] == [0, 1]
+    assert study["runs"][0]["metrics"]["per_class_accuracy"]
+    assert "confusion_matrix" not in study["runs"][0]["metrics"], "the file grows with the square of the classes"
     written = (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns
     assert cli.main(arguments) == 0
     assert (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns == written
