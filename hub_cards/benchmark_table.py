@@ -8,9 +8,9 @@ from tailmoe.training.errors import BadInputError
 
 CAPTION = (
     "Median rates. Ratio: ours by the obvious way's (images one by one in a DataLoader with a process for each core, NCHW, "
-    "Python loops over experts, samples, classes and pairs; for `trainer`: the same step in a loop without a Trainer), "
-    "measured in turn; median and quartiles over the rounds. Of limit: share of a large float32 matrix product's rate, for "
-    "`data` of a large copy's."
+    "Python loops over experts, samples, classes and pairs; for `trainer`: the same step in a loop without a Trainer; for "
+    "`backbones`: the plain backbone with one linear classifier), measured in turn; median and quartiles over the rounds. "
+    "Of limit: share of a large float32 matrix product's rate, for `data` of a large copy's."
 )
 NO_BENCHMARK = "No benchmark has been measured yet."
 

@@ -56,18 +56,19 @@ baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one 
 
 BENCHMARK = """\
 Measure how fast this machine trains and predicts, each part beside the same written the obvious way, in turn, and the
-machine's own limits. All parts take about eight minutes on 2 cores.
+machine's own limits. All parts take about twenty minutes on 2 cores.
 
   data        from encoded images to augmented, normalised batches
   train       ICL-MoE's training step, ResNet-32 with three experts, from images to updated weights
   trainer     LongTailTrainer beside a bare loop of the same step
   losses      each loss, forward and backward
   inference   one image and 256 at a time, by torch and by ONNX Runtime
+  backbones   three experts on ResNet-50, ConvNeXt V2, Swin, DINOv2, ViT beside the plain backbone; memory
   growth      time against batch size, experts, classes, image size; memory of the soft nearest neighbour loss
 
   tailmoe benchmark
   tailmoe benchmark train inference --repeats 20
-  tailmoe benchmark --json benchmark.json          also draws the growth, into benchmark.png
+  tailmoe benchmark --json benchmark.json          also draws growth and backbones, beside it
 """
 
 DEMO = """\

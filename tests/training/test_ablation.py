@@ -71,6 +71,7 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     assert "10 validation images" in table
     written = (tmp_path / "out" / "ablation.json").read_text()
     assert json.loads(written)["seeds"] == [0]
+    assert (tmp_path / "out" / "ablation.png").stat().st_size > 10_000, "changes without numbers were not drawn"
     assert "confusion_matrix" not in written
 
 

@@ -1,16 +1,14 @@
 """Losses, forward and backward, and the memory of the soft nearest neighbour loss."""
 
 import multiprocessing
-import resource
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput
-from tailmoe.training.benchmark.measure import Figure, compare, times_in_turn
+from tailmoe.training.benchmark.measure import Figure, compare, peak_megabytes, times_in_turn
 from tailmoe.training.benchmark.reference import (
     LoopedICL,
     looped_collaboration,
@@ -122,17 +120,7 @@ def _added_megabytes(case: tuple[int, str]) -> float:
     features, labels = _snnl_inputs(batch_size, device)
     small, small_labels = _snnl_inputs(64, device)
     for tensor, classes in ((small, small_labels), (features, labels)):
-        before = _peak_megabytes(device)  # after the small one: what any first call loads is not counted
+        before = peak_megabytes(device)  # after the small one: what any first call loads is not counted
         tensor = tensor.requires_grad_()
         soft_nearest_neighbor_loss(tensor, classes, 0.5).backward()
-    return _peak_megabytes(device) - before
-
-
-def _peak_megabytes(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux hands its figure of `getrusage` down from parent to child
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+    return peak_megabytes(device) - before

@@ -1,10 +1,12 @@
 """Measuring: candidates in turn, median and spread, and how far the machine itself can go."""
 
 import gc
+import resource
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -139,3 +141,14 @@ def large_copy(device: str) -> tuple[Callable[[], object], float]:
     source = torch.ones(COPY, device=device)
     target = torch.empty_like(source)
     return lambda: target.copy_(source), 2 * source.nbytes / 1e9
+
+
+def peak_megabytes(device: str) -> float:
+    """Largest memory of this process so far: resident on a CPU, allocated by torch on a CUDA device."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux hands its figure of `getrusage` down from parent to child
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS

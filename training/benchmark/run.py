@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tailmoe.training.benchmark.backbones import backbone_figures, backbone_growth, draw_backbones
 from tailmoe.training.benchmark.data import data_figures
 from tailmoe.training.benchmark.growth import draw_growth, growth
 from tailmoe.training.benchmark.losses import loss_figures
@@ -24,17 +25,17 @@ PARTS: dict[str, Callable[[str, int], list[Figure]]] = {
     "losses": loss_figures,
     "inference": inference_figures,
 }
-GROWTH = "growth"
+GROWTH, BACKBONES = "growth", "backbones"
 
 
 def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path | None = None) -> dict:
     """Measure the parts and return the record: limits of the machine, figures, growth, environment.
 
     Args:
-        parts: Keys of `PARTS`, or `"growth"`; all if empty.
+        parts: Keys of `PARTS`, `"backbones"` or `"growth"`; all if empty.
         device: `"cpu"` or `"cuda"`.
         repeats: Rounds of each measurement, at least 2.
-        json_path: Where the record is written; what growth draws is a PNG file beside it.
+        json_path: Where the record is written; what growth and backbones draw are PNG files beside it.
 
     Raises:
         BadInputError: If there is no CUDA device, or fewer than two repeats are asked for.
@@ -43,11 +44,14 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         raise BadInputError("`--device cuda`: torch finds no CUDA device here; `--device cpu` measures the CPU.")
     if repeats < 2:
         raise BadInputError(f"`--repeats` must be at least 2, for a spread, got {repeats}.")
-    record = {"device": device, "limits": limits(device, repeats), "figures": [], GROWTH: None}
-    for part in parts or [*PARTS, GROWTH]:
+    record = {"device": device, "limits": limits(device, repeats), "figures": [], GROWTH: None, BACKBONES: None}
+    for part in parts or [*PARTS, BACKBONES, GROWTH]:
         logger.info("Measuring %s", part)
         if part == GROWTH:
             record[GROWTH] = growth(device)
+        elif part == BACKBONES:
+            record[BACKBONES] = backbone_growth(device, repeats)
+            record["figures"] += [figure.to_dict() for figure in backbone_figures(record[BACKBONES])]
         else:
             record["figures"] += [figure.to_dict() for figure in PARTS[part](device, repeats)]
     record |= describe_environment()
@@ -56,6 +60,8 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         json_path.write_text(json.dumps(record, indent=2) + "\n")
         if record[GROWTH] is not None:
             draw_growth(record[GROWTH], json_path.with_suffix(".png"))
+        if record[BACKBONES] is not None:
+            draw_backbones(record[BACKBONES], json_path.with_name(f"{json_path.stem}-backbones.png"))
     return record
 
 

@@ -1,40 +1,57 @@
 """The figure of an ablation."""
 
+import math
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tailmoe.training.figures.style import BASELINE_COLOUR, MODEL_COLOUR, open_axes, save
 
+PANELS_IN_A_ROW = 4
+ARMS = (("baseline", BASELINE_COLOUR, "s"), ("study", MODEL_COLOUR, "o"))
+
 
 def sweeps_figure(ablation: dict, path: Path) -> None:
-    """Accuracy against each number that an ablation sweeps, mean and standard deviation over seeds; none, no figure.
+    """Accuracy of each change, a panel for each group: mean and standard deviation over seeds.
 
-    The baseline, where there is one, is a second line.
+    Numbers are joined by a line, on a logarithmic axis where they span more than a factor of ten; a dashed line is the
+    recipe as it is. The baseline, where there is one, has colours of its own.
     """
+    as_it_is, *changes = ablation["changes"]
     groups: dict[str, list[dict]] = {}
-    for change in ablation["changes"]:
-        if change["group"] is not None and change["name"].replace(".", "", 1).isdigit():
-            groups.setdefault(change["group"], []).append(change)
-    if not groups:
-        return
-    figure = Figure(figsize=(3.6 * len(groups), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    for axes, (group, changes) in zip(panels, groups.items(), strict=True):
-        changes = sorted(changes, key=lambda change: float(change["name"]))
-        places = [float(change["name"]) for change in changes]
-        for arm, colour, marker in (("baseline", BASELINE_COLOUR, "s"), ("study", MODEL_COLOUR, "o")):
-            if changes[0][arm] is not None:
-                spreads = [change[arm]["metrics"]["accuracy"] for change in changes]
-                means, stds = [100 * each["mean"] for each in spreads], [100 * (each["std"] or 0) for each in spreads]
-                label = changes[0][arm]["title"] if axes is panels[0] else None
-                axes.errorbar(places, means, stds, marker=marker, color=colour, capsize=3, label=label)
-        if min(places) > 0 and max(places) / min(places) > 10:
-            axes.set_xscale("log")
-            axes.minorticks_off()
+    for change in changes:
+        groups.setdefault(change["group"], []).append(change)
+    columns = min(len(groups), PANELS_IN_A_ROW)
+    rows = math.ceil(len(groups) / columns)
+    figure = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.3), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, (group, members) in zip(panels.flat, groups.items(), strict=False):
+        _panel(axes, members, as_it_is)
         axes.set_xlabel(group)
-        axes.set_xticks(places, [f"{place:g}" for place in places])
-        open_axes(axes)
-    panels[0].set_ylabel("accuracy on validation images (%)")
-    figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    for axes in panels.flat[len(groups) :]:
+        axes.axis("off")
+    for line in panels:
+        line[0].set_ylabel("accuracy on validation images (%)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
     save(figure, path)
+
+
+def _panel(axes: Axes, changes: list[dict], as_it_is: dict) -> None:
+    names = [change["name"] for change in changes]
+    swept = all(name.replace(".", "", 1).isdigit() for name in names)
+    places = [float(name) for name in names] if swept else list(range(len(names)))
+    for arm, colour, marker in ARMS:
+        if as_it_is[arm] is None:
+            continue
+        spreads = [change[arm]["metrics"]["accuracy"] for change in changes]
+        means, stds = [100 * each["mean"] for each in spreads], [100 * (each["std"] or 0) for each in spreads]
+        style = {"linestyle": "-" if swept else "none", "marker": marker, "color": colour, "capsize": 3}
+        axes.errorbar(places, means, stds, label=as_it_is[arm]["title"], **style)
+        axes.axhline(100 * as_it_is[arm]["metrics"]["accuracy"]["mean"], color=colour, linestyle="--", linewidth=0.8)
+    if swept and min(places) > 0 and max(places) / min(places) > 10:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(places, names, rotation=0 if swept else 20, ha="center" if swept else "right")
+    axes.margins(x=0.15)
+    open_axes(axes)

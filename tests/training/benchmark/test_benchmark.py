@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import ResNetConfig
 
 from tailmoe.modeling import ICLMoEConfig
 from tailmoe.training import cli
-from tailmoe.training.benchmark import losses, measure, run, setting, training
+from tailmoe.training.benchmark import backbones, losses, measure, run, setting, training
 from tailmoe.training.benchmark.growth import AXES, draw_growth
 from tailmoe.training.benchmark.losses import MEMORY_BATCHES
 from tailmoe.training.benchmark.measure import Spread, compare, times_in_turn
@@ -98,6 +99,33 @@ def test_growth_is_drawn(tmp_path):
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_experts_on_backbones_are_measured_beside_the_plain_backbone(tmp_path, monkeypatch, capsys):
+    small = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
+    monkeypatch.setattr(backbones, "BACKBONES", {"small": small})
+    monkeypatch.setattr(backbones, "SIZE", 32)
+    monkeypatch.setattr(backbones, "_megabytes", lambda name, count, device: 100.0 * count)
+    path = tmp_path / "benchmark.json"
+    assert cli.main(["benchmark", "backbones", "--repeats", "2", "--json", str(path)]) == 0
+    assert "backbones: small, 3 experts" in capsys.readouterr().out
+    record = json.loads(path.read_text())
+    (figure,), (line,) = record["figures"], record["backbones"].values()
+    assert [point["experts"] for point in line] == [1, 2, 3, 4]
+    plain, three = (next(point["seconds"] for point in line if point["experts"] == count) for count in (1, 3))
+    ratios = [slow / fast for slow, fast in zip(plain, three, strict=True)]
+    assert min(ratios) <= figure["ratio"]["median"] <= max(ratios)
+    assert (tmp_path / "benchmark-backbones.png").stat().st_size > 10_000
+
+
+def test_a_step_on_a_backbone_trains_it_and_is_the_plain_backbone_with_one_expert(monkeypatch):
+    small = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1])
+    monkeypatch.setattr(backbones, "BACKBONES", {"small": small})
+    monkeypatch.setattr(backbones, "SIZE", 32)
+    step = backbones.training_step("small", 1, "cpu")
+    losses = [float(step()) for _ in range(30)]
+    assert losses[-1] < losses[0]
+    assert backbones._megabytes_of_a_step("small", 3, "cpu") > 50
+
+
 def test_the_command_measures_a_part_and_writes_its_record(tmp_path, capsys):
     path = tmp_path / "benchmark.json"
     assert cli.main(["benchmark", "data", "--repeats", "2", "--json", str(path)]) == 0
@@ -121,4 +149,4 @@ def test_the_command_names_what_is_wrong(capsys):
 
 
 def test_the_command_knows_every_part():
-    assert set(cli.BENCHMARK_PARTS) == {*run.PARTS, run.GROWTH}
+    assert set(cli.BENCHMARK_PARTS) == {*run.PARTS, run.BACKBONES, run.GROWTH}
