@@ -1,6 +1,10 @@
-"""The table of an ablation."""
+"""The tables of ablations."""
+
+import json
+from pathlib import Path
 
 from tailmoe.hub_cards.results_table import ACCURACIES, NOT_MEASURED, format_table, percent
+from tailmoe.training.errors import BadInputError
 
 
 def ablation_table(ablation: dict, markdown: bool = False) -> str:
@@ -32,6 +36,25 @@ def ablation_table(ablation: dict, markdown: bool = False) -> str:
         f"{'; gain: above the baseline with the same change' if first['baseline'] is not None else ''}."
     )
     return f"{format_table(rows, markdown)}\n\n{note}"
+
+
+def readme_ablations(results_dir: Path) -> str:
+    """The Markdown tables of all ablations in `ablations/` of the results, each with the figure beside its file.
+
+    Raises:
+        BadInputError: If a file is not an ablation.
+    """
+    parts = []
+    for path in sorted((results_dir / "ablations").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            parts += [f"### {path.stem}", f"`{record['command']}`", ablation_table(record, markdown=True)]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BadInputError(f"`{path}` is not an ablation: {error}. Write it with `tailmoe ablation`.") from None
+        figure = path.with_suffix(".png")
+        if figure.is_file():
+            parts.append(f"![accuracy of each change](ablations/{figure.name})")
+    return "\n\n".join(parts) if parts else "No ablation has been measured yet."
 
 
 def _points(metrics: dict, of: dict) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tailmoe.hub_cards.readme import main, update_readme
+from tailmoe.hub_cards.readme import SECTIONS_OF_RESULTS, main, update_readme
 from tailmoe.training.errors import BadInputError
 
 SECTIONS = "\n\n".join(
@@ -20,6 +20,7 @@ def folder(study, benchmark_record, tmp_path):
     """A README with markers, and a folder of one study and one benchmark."""
     (tmp_path / "README.md").write_text(README)
     (tmp_path / "results" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "results" / "README.md").write_text("<!-- ablations -->\n<!-- /ablations -->\n")
     (tmp_path / "results" / "quickstart.json").write_text(json.dumps(study))
     (tmp_path / "results" / "benchmarks" / "cpu.json").write_text(json.dumps(benchmark_record))
     return tmp_path
@@ -64,6 +65,28 @@ def test_wrong_markers_leave_the_readme_as_it_is(folder, text):
 def test_a_missing_readme_is_named(folder):
     with pytest.raises(BadInputError, match=r"OTHER\.md"):
         update_readme(folder / "OTHER.md", folder / "results")
+
+
+def test_the_page_of_the_results_has_the_table_and_the_figure_of_each_ablation(folder, study):
+    page, ablations = folder / "results" / "README.md", folder / "results" / "ablations"
+    main([str(folder / "README.md"), str(folder / "results")])
+    assert page.read_text() == "<!-- ablations -->\nNo ablation has been measured yet.\n<!-- /ablations -->\n"
+    changes = [
+        {"group": group, "name": name, "overrides": [], "study": study, "baseline": None}
+        for group, name in ((None, "as it is"), ("without", "competition"))
+    ]
+    record = {"recipe": "quickstart", "dataset": study["dataset"], "seeds": [0], "changes": changes}
+    ablations.mkdir()
+    (ablations / "icl.json").write_text(json.dumps(record | {"command": "tailmoe ablation quickstart without"}))
+    (ablations / "icl.png").touch()
+    main([str(folder / "README.md"), str(folder / "results")])
+    text = page.read_text()
+    assert "### icl\n\n`tailmoe ablation quickstart without`\n\n| change " in text
+    assert "| without: competition |" in text
+    assert "![accuracy of each change](ablations/icl.png)" in text
+    (ablations / "icl.json").write_text("{}")
+    with pytest.raises(BadInputError, match=r"icl.json` is not an ablation: 'command'. Write it with"):
+        update_readme(page, folder / "results", SECTIONS_OF_RESULTS)
 
 
 def test_the_command_writes_the_table_and_answers_errors_with_status_2(folder, capsys):
