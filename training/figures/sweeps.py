@@ -28,11 +28,11 @@ def sweeps_figure(ablation: dict, path: Path) -> None:
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, (group, members) in zip(panels.flat, groups.items(), strict=False):
         _panel(axes, members, as_it_is)
-        axes.set_xlabel(group)
+        axes.set_title(group, fontsize=11)
     for axes in panels.flat[len(groups) :]:
         axes.axis("off")
     for line in panels:
-        line[0].set_ylabel("accuracy on validation images (%)")
+        line[0].set_ylabel("validation accuracy (%)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
     save(figure, path)
 
