@@ -22,10 +22,11 @@ from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
+from tailmoe.training.checkpoints import StopOnSignal, check_same_data
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.faults import naming_faults
 from tailmoe.training.figures.model import write_model_figures
 from tailmoe.training.fine_tuning import add_lora, backbone_processor, merge_lora
 from tailmoe.training.objectives import OBJECTIVES
@@ -60,6 +61,7 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
     Raises:
         BadInputError: If the recipe, the data or the state of the folder does not allow the run.
         NonFiniteLossError: If the loss is NaN or infinite; the last checkpoint stays.
+        FaultError: If a process or the disk fails; the last checkpoint stays.
         InterruptedTraining: On SIGINT or SIGTERM, after a checkpoint was saved.
     """
     written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
@@ -170,21 +172,23 @@ def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -
 
 def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None) -> dict:
     if (output_dir / RESULTS_NAME).exists():
-        return json.loads((output_dir / RESULTS_NAME).read_text())
+        results = json.loads((output_dir / RESULTS_NAME).read_text())
+        check_same_data(results["dataset"], images.description, str(output_dir))
+        return results
     trainer, stop = _make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
     model = trainer.model
-    checkpoint = last_complete_checkpoint(output_dir)
     logger.info("Training %s (%s parameters)", recipe.name, f"{model.num_parameters():,}")
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=True)
     seconds = time.perf_counter() - start
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
     if trainer.args.lora_rank:
         merge_lora(model)
     if trainer.is_world_process_zero():
-        _finish(recipe, output_dir, seed, images, baseline, trainer, seconds if checkpoint is None else None)
+        with naming_faults(output_dir):
+            _finish(recipe, output_dir, seed, images, baseline, trainer, None if trainer.resumed else seconds)
     trainer.args.distributed_state.wait_for_everyone()
     return json.loads((output_dir / RESULTS_NAME).read_text())
 
