@@ -6,7 +6,7 @@ import datasets
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
-from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
@@ -17,12 +17,12 @@ from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, lo
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluating_trainer import EvaluatingTrainer
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
-from tailmoe.training.metrics import classification_metrics
+from tailmoe.training.objectives.processes import average_gradients
 from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
-from tailmoe.training.safe_trainer import SafeTrainer
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
 from tailmoe.training.weight_average import WeightAverage
@@ -31,14 +31,15 @@ OBJECTIVE_NAME, AVERAGE_NAME = "objective.safetensors", "weight_average.safetens
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
 
 
-class LongTailTrainer(SafeTrainer):
+class LongTailTrainer(EvaluatingTrainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are
     decoded once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed
     run ends exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium-
     and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible; what it pushes
-    to the Hub has our card, see `HubTrainer`; its checkpoints are whole, see `SafeTrainer`.
+    to the Hub has our card, see `HubTrainer`; its checkpoints are whole, see `SafeTrainer`, and
+    several processes evaluate every image once, see `EvaluatingTrainer`.
 
     Args:
         model: An image classification model, ours or any of transformers.
@@ -134,6 +135,7 @@ class LongTailTrainer(SafeTrainer):
         output = super().train(resume_from_checkpoint, **kwargs)
         if self._average is not None:
             self._average.copy_to(self.model)
+        self.share_statistics()
         return output
 
     def training_step(
@@ -254,7 +256,8 @@ class LongTailTrainer(SafeTrainer):
         learned = [] if self.objective is None else list(self.objective.parameters())
         if learned:
             self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-            # the Trainer clears the gradients of the model alone
+            # the Trainer clears, and averages over processes, the gradients of the model alone
+            self.optimizer.register_step_pre_hook(lambda *_: average_gradients(self.objective))
             self.optimizer.register_step_post_hook(lambda *_: self.objective.zero_grad())
         return self.optimizer
 
@@ -288,9 +291,3 @@ class LongTailTrainer(SafeTrainer):
                 means = dict(zip(means, total.tolist(), strict=True))
             logs |= means
         super().log(logs, start_time)
-
-    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        counts = self.class_counts or getattr(self.model.config, "class_counts", None)
-        metrics = classification_metrics(logits, prediction.label_ids, counts)
-        return {name: value for name, value in metrics.items() if isinstance(value, float)}
