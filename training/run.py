@@ -6,6 +6,7 @@ run of its own in `baseline/`.
 """
 
 import contextlib
+import copy
 import json
 import logging
 import shutil
@@ -32,6 +33,7 @@ from tailmoe.training.fine_tuning import add_lora, backbone_processor, merge_lor
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
 from tailmoe.training.results import RESULTS_NAME, run_results, write_results
+from tailmoe.training.sharding import whole_model
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -154,7 +156,7 @@ def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -
         args = LongTailTrainingArguments(
             output_dir=str(output_dir),
             seed=seed,
-            **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **recipe.training},
+            **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **copy.deepcopy(recipe.training)},
         )
         if args.freeze_shared:
             model.freeze_shared()
@@ -177,18 +179,19 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
         return results
     trainer, stop = _make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
-    model = trainer.model
-    logger.info("Training %s (%s parameters)", recipe.name, f"{model.num_parameters():,}")
+    logger.info("Training %s (%s parameters)", recipe.name, f"{trainer.model.num_parameters():,}")
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=True)
     seconds = time.perf_counter() - start
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
+    model = whole_model(trainer)
     if trainer.args.lora_rank:
         merge_lora(model)
     if trainer.is_world_process_zero():
         with naming_faults(output_dir):
-            _finish(recipe, output_dir, seed, images, baseline, trainer, None if trainer.resumed else seconds)
+            policy, measured = trainer.args.on_bad_image, None if trainer.resumed else seconds
+            _finish(recipe, output_dir, seed, images, baseline, model, policy, measured)
     trainer.args.distributed_state.wait_for_everyone()
     return json.loads((output_dir / RESULTS_NAME).read_text())
 
@@ -199,19 +202,19 @@ def _finish(
     seed: int,
     images: Images,
     baseline: dict | None,
-    trainer: LongTailTrainer,
+    model: PreTrainedModel,
+    on_bad_image: str,
     train_seconds: float | None,
 ) -> None:
     """Measure the trained model and write all that the run leaves."""
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # evaluated without autocast
-    counts, policy = images.description["class_counts"], trainer.args.on_bad_image
+    counts = images.description["class_counts"]
     results = run_results(
         model,
         name=recipe.name,
         title=recipe.title,
         description=recipe.description,
         dataset=images.description,
-        metrics=evaluate_images(model, images.processor, images.test, counts, policy),
+        metrics=evaluate_images(model, images.processor, images.test, counts, on_bad_image),
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,

@@ -24,6 +24,7 @@ from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.errors import FaultError
 from tailmoe.training.faults import naming_faults, room_in
 from tailmoe.training.hub_trainer import HubTrainer
+from tailmoe.training.sharding import own_class
 
 
 class SafeTrainer(HubTrainer):
@@ -69,6 +70,10 @@ class SafeTrainer(HubTrainer):
             "image_mean": list(processor.image_mean),  # measured on the images, where no backbone gives it
             "image_std": list(processor.image_std),
         }
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        with own_class(self.model):
+            super()._save(output_dir, state_dict)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -23,6 +23,7 @@ from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.objectives.processes import average_gradients
 from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
+from tailmoe.training.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
 from tailmoe.training.weight_average import WeightAverage
@@ -88,13 +89,14 @@ class LongTailTrainer(EvaluatingTrainer):
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", whole_batch)
         super().__init__(
-            model=with_fast_layout(model),
+            model=model if asks_for_sharding(args) else with_fast_layout(model),  # FSDP wants rows in their order
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )
+        check_sharding(self, objective)
         self._place_images()
         self.objective = None if objective is None else objective.to(args.device)
         augmentation = BatchAugmentation(
@@ -250,7 +252,7 @@ class LongTailTrainer(EvaluatingTrainer):
         if self.optimizer is not None:
             return self.optimizer
         if self.args.optim == "sgd":
-            self.optimizer = papers_sgd(model or self.model, self.args)
+            self.optimizer = papers_sgd(model or self.model, self.args, fused=not self.is_fsdp_enabled)
         else:
             super().create_optimizer(model)
         learned = [] if self.objective is None else list(self.objective.parameters())
