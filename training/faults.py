@@ -42,7 +42,7 @@ def _process_fault(message: str, resume: str) -> str | None:
             f"`dataloader_num_workers`, or smaller batches need less.{resume}"
         )
     if _several_processes() and any(word in message for word in CONNECTIONS):
-        return f"Another process of this run has ended, its own message tells why ({_line(message)}).{resume}"
+        return f"Another process of this run has ended, its own message tells why ({_line(message.partition('. ')[0])}).{resume}"
     return None
 
 

@@ -10,15 +10,15 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForImageClassification, ViTConfig
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification, SNNLMoEConfig, SNNLMoEForImageClassification
+from tailmoe.training import ICLObjective
 from tailmoe.training.checkpoints import fault_of
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.sharding import check_sharding
 
 VIT = {
-    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 28,
-    "patch_size": 7, "num_channels": 1,
+    "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 28, "patch_size": 7,
 }  # fmt: skip
-COMMON = {"num_labels": 10, "num_channels": 1, "image_size": 28}
+COMMON = {"num_labels": 10, "image_size": 28}
 # accelerate shards on accelerators alone; torch's FSDP2 itself runs on a CPU, once accelerate believes that it is one
 PROGRAM = """
 import os, sys
@@ -81,7 +81,11 @@ def test_what_does_not_go_with_fsdp_is_refused(make_trainer, icl, snnl):
         args.fsdp = True
         check_sharding(ShardingTrainer(args, version, kind), objective)
 
-    check(icl[1])
+    check(ICLObjective(icl[0].config))
+    with pytest.raises(
+        BadInputError, match=r"`fsdp` does not go with an objective's last stage \(`balanced_heads: last`\)"
+    ):
+        check(icl[1])
     with pytest.raises(BadInputError, match=r"`fsdp` must be of version 2 .* got version 1"):
         check(version=1)
     with pytest.raises(BadInputError, match="got version 2 with SHARDED_STATE_DICT"):
@@ -100,7 +104,7 @@ data: {name: DATA}
 training:
   {max_steps: 6, learning_rate: 0.01, max_grad_norm: 1.0, per_device_train_batch_size: 16, auto_augment: false,
    save_strategy: steps, save_steps: 4}
-objective: {type: icl, balanced_heads: last, balance_from: 0.8}
+objective: {type: icl, contrast_from: 0.5}
 """
 
 
