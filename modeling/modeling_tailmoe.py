@@ -31,10 +31,18 @@ class TailMoEPreTrainedModel(PreTrainedModel):
         model.backbone.load_weights(AutoModel.from_pretrained(backbone))
         return model
 
+    def post_init(self) -> None:
+        """As in transformers; what must stay whole is named only if it is there, on a backbone the backbone's."""
+        super().post_init()
+        self._no_split_modules &= {type(module).__name__ for module in self.modules()}
+
     @property
     def supports_gradient_checkpointing(self) -> bool:
         """With a backbone that does; batch normalisation would see each batch twice."""
         return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
+
+    def get_input_embeddings(self) -> None:
+        """None: images have no embeddings whose weights a last layer could share; FSDP asks."""
 
     def shared_modules(self) -> list[nn.Module]:
         """The parts of the network that no expert has of its own."""

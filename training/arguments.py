@@ -61,6 +61,7 @@ class LongTailTrainingArguments(TrainingArguments):
     on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
 
     def __post_init__(self):
+        _check_launcher()
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it transformers refuses bfloat16 on a CPU, and sees one process alone
             if self.ddp_backend is None and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -80,3 +81,10 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')
+
+
+def _check_launcher() -> None:
+    """Raise `ValueError` where `accelerate launch --cpu --num_processes N` has set up N processes and started one."""
+    several = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" and "MASTER_ADDR" in os.environ
+    if several and not {"RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
+        raise ValueError("`accelerate launch --cpu` started one process alone: use torchrun for several on a CPU.")

@@ -63,7 +63,7 @@ class AugmentedBatches:
         for index, batch in enumerate(batches):
             ahead, part = divmod(index, self.args.gradient_accumulation_steps)
             generator = self._generator(step + ahead, part)
-            parameters.append(self.augmentation.draw(batch["pixel_values"], generator))
+            parameters.append(self._draw(batch["pixel_values"], generator))
             if self.args.mixup_alpha > 0:
                 permutation, weight = draw_mixup(len(batch["labels"]), self.args.mixup_alpha, generator)
                 batch |= {"permutation": permutation.to(self.args.device, non_blocking=True), "weight": weight}
@@ -71,9 +71,15 @@ class AugmentedBatches:
         parts = self.augmentation.apply(images, torch.cat(parameters)).split([len(each) for each in parameters])
         return [batch | {"pixel_values": part} for batch, part in zip(batches, parts, strict=True)]
 
+    def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Parameters of a batch: of those that one process would draw for all processes' images, the own images'."""
+        count = len(images)
+        drawn = self.augmentation.draw(images[:1].expand(count * self.args.world_size, -1, -1, -1), generator)
+        return drawn[count * self.args.process_index :][:count]
+
     def _generator(self, step: int, part: int) -> torch.Generator:
-        """Random numbers of one batch: a function of seed, step, batch of the step and process, nothing else."""
-        source = np.random.SeedSequence([self.args.seed, step, part, self.args.process_index])
+        """Random numbers of one batch: a function of seed, step and batch of the step, nothing else."""
+        source = np.random.SeedSequence([self.args.seed, step, part, 0])
         return torch.Generator().manual_seed(int(source.generate_state(1, np.uint64)[0] >> 1))
 
     def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

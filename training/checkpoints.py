@@ -1,5 +1,6 @@
 """Checkpoints that survive being killed at any moment."""
 
+import hashlib
 import json
 import logging
 import os
@@ -14,25 +15,80 @@ from transformers.trainer_utils import sort_checkpoints
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
+MANIFEST_NAME = "manifest.json"
+UNFINISHED = "it was not written to its end"
 STEPS_BETWEEN_SIGNALS = 10  # several processes tell each other of signals so often
 
 
-def is_complete(checkpoint: str | os.PathLike) -> bool:
-    """Whether `checkpoint` was written to its end: the Trainer writes its state last."""
+def write_manifest(checkpoint: str | os.PathLike, data: dict | None) -> None:
+    """Tell in a checkpoint what it consists of, before the Trainer writes its state there, which comes last.
+
+    Args:
+        checkpoint: Folder with all else.
+        data: What is to be the same on resume, see `check_same_data`; None if that is not known.
+    """
+    folder = Path(checkpoint)
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    digests = {name: _digest(path) for name, path in files.items() if name not in (MANIFEST_NAME, TRAINER_STATE_NAME)}
+    (folder / MANIFEST_NAME).write_text(json.dumps({"files": digests, "data": data}, indent=1))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(checkpoint: Path) -> dict:
+    """Empty for a checkpoint of a version that wrote none."""
+    path = checkpoint / MANIFEST_NAME
+    return json.loads(path.read_text()) if path.exists() else {"files": {}, "data": None}
+
+
+def fault_of(checkpoint: str | os.PathLike) -> str | None:
+    """What keeps training from continuing at a checkpoint; None if it is as it was written."""
+    folder = Path(checkpoint)
+    if not (folder / TRAINER_STATE_NAME).exists():
+        return UNFINISHED
+    name = TRAINER_STATE_NAME
     try:
-        json.loads((Path(checkpoint) / TRAINER_STATE_NAME).read_text())
-    except (OSError, ValueError):
-        return False
-    return True
+        json.loads((folder / name).read_text())
+        name = MANIFEST_NAME
+        files = _read_manifest(folder)["files"]
+        for name, digest in files.items():
+            if _digest(folder / name) != digest:
+                return f"{name} is damaged"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except (OSError, ValueError, KeyError):
+        return f"{name} is damaged"
+    return None if any(folder.glob("optimizer*")) else "the state of the optimizer is missing (`save_only_model`?)"
 
 
 def last_complete_checkpoint(run: str | os.PathLike) -> str | None:
-    """The newest checkpoint of the folder `run` that was written to its end, or None."""
+    """The newest checkpoint of the folder `run` that is as it was written; None if none was written to its end.
+
+    Raises:
+        BadInputError: If all that were written to their end are damaged.
+    """
+    damaged = []
     for checkpoint in reversed(sort_checkpoints(str(run))):
-        if is_complete(checkpoint):
+        fault = fault_of(checkpoint)
+        if fault is None:
             return checkpoint
-        logger.warning("Skipping %s: it was not written to its end.", checkpoint)
+        logger.warning("Skipping %s: %s.", checkpoint, fault)
+        damaged += [(checkpoint, fault)] if fault != UNFINISHED else []
+    for checkpoint, fault in damaged:
+        raise BadInputError(
+            f"{checkpoint} cannot be resumed: {fault}, and no whole checkpoint lies beside it. Delete it to start anew."
+        )
     return None
+
+
+def check_whole(checkpoint: str | os.PathLike) -> None:
+    """Raise `BadInputError` unless the checkpoint is as it was written."""
+    fault = fault_of(checkpoint)
+    if fault is not None:
+        raise BadInputError(f"{checkpoint} cannot be resumed: {fault}. Give another checkpoint.")
 
 
 def check_processes(checkpoint: str | os.PathLike, world_size: int) -> None:
@@ -43,6 +99,39 @@ def check_processes(checkpoint: str | os.PathLike, world_size: int) -> None:
             f"{checkpoint} was written by {written} {'process' if written == 1 else 'processes'}, now there "
             f"{'is 1' if world_size == 1 else f'are {world_size}'}: batches and steps would differ. Resume with {written}."
         )
+
+
+def check_data(checkpoint: str | os.PathLike, data: dict | None) -> None:
+    """Raise `BadInputError` if the checkpoint tells of other data."""
+    before = _read_manifest(Path(checkpoint))["data"]
+    if before is not None and data is not None:
+        check_same_data(before, data, str(checkpoint))
+
+
+def check_same_data(before: dict, now: dict, where: str) -> None:
+    """Raise `BadInputError` unless the descriptions of data are the same.
+
+    Args:
+        before: Numbers, words and lists of them by name, as they were written.
+        now: Likewise; names that only one of the two has are not compared.
+        where: What was made of the data before.
+    """
+    for name, value in before.items():
+        if name in now and now[name] != value:
+            raise BadInputError(
+                f"The images have changed since {where} was written: {_difference(name, value, now[name])}. "
+                "Resume with the images as they were, or train anew in another folder."
+            )
+
+
+def _difference(name: str, before: object, now: object) -> str:
+    """In words; of lists the first element that differs."""
+    if isinstance(before, list) and isinstance(now, list):
+        if len(before) != len(now):
+            return f"`{name}` had length {len(before)}, now {len(now)}"
+        index = next(i for i, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
+        return f"`{name}[{index}]` was {before[index]}, now it is {now[index]}"
+    return f"`{name}` was {before}, now it is {now}"
 
 
 class StopOnSignal(TrainerCallback):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailmoe.training.cli_parser import BENCHMARK_PARTS, build_parser
-from tailmoe.training.errors import BadInputError, InterruptedTraining, NonFiniteLossError
+from tailmoe.training.errors import BadInputError, FaultError, InterruptedTraining, NonFiniteLossError
 from tailmoe.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         return COMMANDS[args.command](args)
     except BadInputError as error:
         return _fail(error, 2)
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, FaultError, OSError) as error:
         return _fail(error, 1)
     except InterruptedTraining as stop:
         return _fail(stop, 128 + stop.received)
@@ -55,7 +55,7 @@ def _is_main_process() -> bool:
 
 
 def _fail(error: Exception | str, status: int) -> int:
-    sys.stderr.write(f"tailmoe: {error}\n")
+    sys.stderr.write(f"tailmoe: {' '.join(str(error).split())}\n")
     return status
 
 

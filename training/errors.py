@@ -11,6 +11,10 @@ class NonFiniteLossError(FloatingPointError):
     """A loss term became NaN or infinite; training stopped before the optimizer's step. Status 1."""
 
 
+class FaultError(RuntimeError):
+    """The machine failed: a full disk, a process that was killed. The message is one line with what remains. Status 1."""
+
+
 class InterruptedTraining(Exception):  # noqa: N818 (no error: the run was asked to stop)
     """Training was stopped by a signal, after a checkpoint was saved. Status 128 + the signal's number."""
 

@@ -22,6 +22,7 @@ import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
 from tailmoe.training.data.encoded_images import image_loader, report_unreadable
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.faults import naming_faults
 from tailmoe.training.inference import OUTPUTS, fuse_for_inference, onnx_runner
 from tailmoe.training.metrics import (
     classification_metrics,
@@ -79,6 +80,7 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
     return onnx_runner(model, processor, name) if backend == "onnx" else model, model, processor
 
 
+@naming_faults()
 @torch.inference_mode()
 def predict_split(
     run: Runner,

@@ -108,8 +108,8 @@ class HubTrainer(Trainer):
         }
 
     def _measure(self) -> dict | None:
-        if not isinstance(self.eval_dataset, DecodedImages | EncodedImages):
-            return None
+        if not isinstance(self.eval_dataset, DecodedImages | EncodedImages) or self.is_fsdp_enabled:
+            return None  # no process alone has the weights that FSDP spread
         images, processor = self.eval_dataset, self.processing_class
         return evaluate_images(self.model, processor, images, self.class_counts, self.args.on_bad_image)
 

@@ -10,14 +10,14 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.errors import BadInputError
 
 
-def papers_sgd(model: nn.Module, args: LongTailTrainingArguments) -> torch.optim.SGD:
-    """SGD with momentum, and weight decay on every parameter that is trained."""
+def papers_sgd(model: nn.Module, args: LongTailTrainingArguments, fused: bool = True) -> torch.optim.SGD:
+    """SGD with momentum, and weight decay on every parameter that is trained; torch cannot fuse it for sharded weights."""
     return torch.optim.SGD(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=args.learning_rate,
         momentum=args.momentum,
         weight_decay=args.weight_decay,
-        fused=True,
+        fused=fused,
     )
 
 

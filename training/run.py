@@ -6,6 +6,7 @@ run of its own in `baseline/`.
 """
 
 import contextlib
+import copy
 import json
 import logging
 import shutil
@@ -22,15 +23,17 @@ from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.checkpoints import StopOnSignal, last_complete_checkpoint
+from tailmoe.training.checkpoints import StopOnSignal, check_same_data
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.faults import naming_faults
 from tailmoe.training.figures.model import write_model_figures
 from tailmoe.training.fine_tuning import add_lora, backbone_processor, merge_lora
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
 from tailmoe.training.results import RESULTS_NAME, run_results, write_results
+from tailmoe.training.sharding import whole_model
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
     Raises:
         BadInputError: If the recipe, the data or the state of the folder does not allow the run.
         NonFiniteLossError: If the loss is NaN or infinite; the last checkpoint stays.
+        FaultError: If a process or the disk fails; the last checkpoint stays.
         InterruptedTraining: On SIGINT or SIGTERM, after a checkpoint was saved.
     """
     written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
@@ -152,7 +156,7 @@ def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -
         args = LongTailTrainingArguments(
             output_dir=str(output_dir),
             seed=seed,
-            **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **recipe.training},
+            **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **copy.deepcopy(recipe.training)},
         )
         if args.freeze_shared:
             model.freeze_shared()
@@ -170,21 +174,24 @@ def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -
 
 def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None) -> dict:
     if (output_dir / RESULTS_NAME).exists():
-        return json.loads((output_dir / RESULTS_NAME).read_text())
+        results = json.loads((output_dir / RESULTS_NAME).read_text())
+        check_same_data(results["dataset"], images.description, str(output_dir))
+        return results
     trainer, stop = _make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
-    model = trainer.model
-    checkpoint = last_complete_checkpoint(output_dir)
-    logger.info("Training %s (%s parameters)", recipe.name, f"{model.num_parameters():,}")
+    logger.info("Training %s (%s parameters)", recipe.name, f"{trainer.model.num_parameters():,}")
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=True)
     seconds = time.perf_counter() - start
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
+    model = whole_model(trainer)
     if trainer.args.lora_rank:
         merge_lora(model)
     if trainer.is_world_process_zero():
-        _finish(recipe, output_dir, seed, images, baseline, trainer, seconds if checkpoint is None else None)
+        with naming_faults(output_dir):
+            policy, measured = trainer.args.on_bad_image, None if trainer.resumed else seconds
+            _finish(recipe, output_dir, seed, images, baseline, model, policy, measured)
     trainer.args.distributed_state.wait_for_everyone()
     return json.loads((output_dir / RESULTS_NAME).read_text())
 
@@ -195,19 +202,19 @@ def _finish(
     seed: int,
     images: Images,
     baseline: dict | None,
-    trainer: LongTailTrainer,
+    model: PreTrainedModel,
+    on_bad_image: str,
     train_seconds: float | None,
 ) -> None:
     """Measure the trained model and write all that the run leaves."""
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # evaluated without autocast
-    counts, policy = images.description["class_counts"], trainer.args.on_bad_image
+    counts = images.description["class_counts"]
     results = run_results(
         model,
         name=recipe.name,
         title=recipe.title,
         description=recipe.description,
         dataset=images.description,
-        metrics=evaluate_images(model, images.processor, images.test, counts, policy),
+        metrics=evaluate_images(model, images.processor, images.test, counts, on_bad_image),
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,

@@ -1,30 +1,29 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
-import os
 from collections.abc import Iterator
 
 import datasets
-import safetensors.torch
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
-from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
-from tailmoe.training.checkpoints import check_processes, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluating_trainer import EvaluatingTrainer
 from tailmoe.training.evaluation import Normalization
-from tailmoe.training.hub_trainer import HubTrainer, name_of_data
+from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
-from tailmoe.training.metrics import classification_metrics
+from tailmoe.training.objectives.processes import average_gradients
 from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
+from tailmoe.training.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
 from tailmoe.training.weight_average import WeightAverage
@@ -33,14 +32,15 @@ OBJECTIVE_NAME, AVERAGE_NAME = "objective.safetensors", "weight_average.safetens
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
 
 
-class LongTailTrainer(HubTrainer):
+class LongTailTrainer(EvaluatingTrainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are
     decoded once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed
     run ends exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium-
     and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible; what it pushes
-    to the Hub has our card, see `HubTrainer`.
+    to the Hub has our card, see `HubTrainer`; its checkpoints are whole, see `SafeTrainer`, and
+    several processes evaluate every image once, see `EvaluatingTrainer`.
 
     Args:
         model: An image classification model, ours or any of transformers.
@@ -89,13 +89,14 @@ class LongTailTrainer(HubTrainer):
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", whole_batch)
         super().__init__(
-            model=with_fast_layout(model),
+            model=model if asks_for_sharding(args) else with_fast_layout(model),  # FSDP wants rows in their order
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )
+        check_sharding(self, objective)
         self._place_images()
         self.objective = None if objective is None else objective.to(args.device)
         augmentation = BatchAugmentation(
@@ -130,17 +131,13 @@ class LongTailTrainer(HubTrainer):
         return self.state.global_step / max(self.state.max_steps, 1)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
-        """As in transformers; `True` resumes from the last checkpoint written to its end, or starts without one."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
-        self.resumed = bool(resume_from_checkpoint)
-        if self.resumed:
-            check_processes(resume_from_checkpoint, self.args.world_size)
+        """As `SafeTrainer.train`; the model ends with the mean of its weights where one is kept."""
         self._term_sums = TermSums()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         output = super().train(resume_from_checkpoint, **kwargs)
         if self._average is not None:
             self._average.copy_to(self.model)
+        self.share_statistics()
         return output
 
     def training_step(
@@ -255,13 +252,14 @@ class LongTailTrainer(HubTrainer):
         if self.optimizer is not None:
             return self.optimizer
         if self.args.optim == "sgd":
-            self.optimizer = papers_sgd(model or self.model, self.args)
+            self.optimizer = papers_sgd(model or self.model, self.args, fused=not self.is_fsdp_enabled)
         else:
             super().create_optimizer(model)
         learned = [] if self.objective is None else list(self.objective.parameters())
         if learned:
             self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-            # the Trainer clears the gradients of the model alone
+            # the Trainer clears, and averages over processes, the gradients of the model alone
+            self.optimizer.register_step_pre_hook(lambda *_: average_gradients(self.objective))
             self.optimizer.register_step_post_hook(lambda *_: self.objective.zero_grad())
         return self.optimizer
 
@@ -276,22 +274,10 @@ class LongTailTrainer(HubTrainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _kept(self) -> dict[str, nn.Module | WeightAverage]:
-        """What has a state that a checkpoint must hold, by the name of its file there."""
+    def kept_parts(self) -> dict[str, nn.Module | WeightAverage]:
+        """The objective and the mean of the weights, where they have a state."""
         parts = {OBJECTIVE_NAME: self.objective, AVERAGE_NAME: self._average}
         return {name: part for name, part in parts.items() if part is not None and part.state_dict()}
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            for name, part in self._kept().items():
-                safetensors.torch.save_file(part.state_dict(), os.path.join(output_dir, name))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            for name, part in self._kept().items():
-                part.load_state_dict(safetensors.torch.load_file(os.path.join(checkpoint, name)))
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         self._term_sums.check_finite(self.state.global_step + 1)
@@ -307,9 +293,3 @@ class LongTailTrainer(HubTrainer):
                 means = dict(zip(means, total.tolist(), strict=True))
             logs |= means
         super().log(logs, start_time)
-
-    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-        counts = self.class_counts or getattr(self.model.config, "class_counts", None)
-        metrics = classification_metrics(logits, prediction.label_ids, counts)
-        return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -7,7 +7,7 @@ import torch
 from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
 
 from tailmoe.training import ICLObjective
-from tailmoe.training.checkpoints import is_complete, last_complete_checkpoint
+from tailmoe.training.checkpoints import fault_of, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_traine
     assert last_complete_checkpoint(run) == str(run / "checkpoint-7")
     state = run / "checkpoint-7" / "trainer_state.json"
     state.write_text(state.read_text()[:100])
-    assert not is_complete(run / "checkpoint-7")
+    assert fault_of(run / "checkpoint-7") == "trainer_state.json is damaged"
     assert last_complete_checkpoint(run) == str(run / "checkpoint-5")
     assert "checkpoint-7" in caplog.text
     resumed = make_trainer(*icl)

@@ -22,6 +22,7 @@ from tailmoe.training.data.images import (
 )
 from tailmoe.training.data.long_tailed import label_array
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.faults import naming_faults
 
 logger = logging.getLogger(__name__)
 SAMPLED_FOR_STATISTICS = 1000
@@ -52,6 +53,7 @@ class EncodedImages(torch.utils.data.Dataset):
         self.labels = torch.from_numpy(label_array(dataset))
         self.encoded, self.image_processor = encoded_column(dataset), image_processor
 
+    @naming_faults()
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over 1,000 evenly spaced images, in units of the full scale."""
         rows = torch.linspace(0, len(self) - 1, min(len(self), SAMPLED_FOR_STATISTICS)).long().unique()

@@ -1,7 +1,7 @@
 """Losses that look across the batch, when the batch lies on several processes."""
 
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:
@@ -10,9 +10,20 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     A loss of the gathered rows is the same on every process, and so are the gradients that all processes sum and
     DistributedDataParallel averages: those of one process with the whole batch. Each process must have as many rows.
     """
-    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
-        return tensor
-    return _Gather.apply(tensor)
+    return _Gather.apply(tensor) if _several() else tensor
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Give the parameters of a module that DistributedDataParallel does not wrap the mean gradient of all processes."""
+    if _several():
+        for parameter in module.parameters():
+            if parameter.grad is not None:  # which terms act, and so who has a gradient, is the same everywhere
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= torch.distributed.get_world_size()
+
+
+def _several() -> bool:
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
 
 class _Gather(torch.autograd.Function):

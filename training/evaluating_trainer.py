@@ -1,0 +1,66 @@
+"""Evaluation of a Trainer: every image counts once, however many processes share them."""
+
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput
+
+from tailmoe.training.data import EncodedImages
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.metrics import classification_metrics
+from tailmoe.training.safe_trainer import SafeTrainer
+
+
+class EvaluatingTrainer(SafeTrainer):
+    """What `LongTailTrainer` does to evaluate; see there.
+
+    Processes get as many images each: the last of them repeat the first images of the split. What was gathered leaves
+    them out, and so does the loss, which transformers takes of whole batches.
+    """
+
+    def share_statistics(self) -> None:
+        """Give every process the first one's running statistics, such as batch normalisation's; a checkpoint has those."""
+        buffers = list(self.model.buffers())
+        if self.args.world_size > 1 and buffers:
+            broadcast(buffers)
+
+    def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
+        """As in transformers, by processes that hold the same model."""
+        skips = isinstance(dataloader.dataset, EncodedImages) and self.args.on_bad_image == "skip"
+        if skips and self.args.world_size > 1:
+            raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
+        self.share_statistics()
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, object]:
+        """The model's own loss in evaluation, without images that another batch has already."""
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        rows = self._rows_once(len(inputs["labels"]))
+        if rows is not None:
+            loss = super().compute_loss(model, {name: value[:rows] for name, value in inputs.items()})
+        return (loss, outputs) if return_outputs else loss
+
+    def _rows_once(self, count: int) -> int | None:
+        """How many of a batch's first images no other has; None where no process repeats any.
+
+        The same on all processes whether a number or None: they compute in step. A batch of repeats alone counts whole,
+        as what was gathered leaves it out.
+        """
+        loader = self.accelerator.gradient_state
+        if self.args.world_size == 1 or not loader.end_of_dataloader or loader.remainder <= 0:
+            return None
+        own = loader.remainder - self.args.process_index * count
+        return min(own, count) if own > 0 else count
+
+    def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+        counts = self.class_counts or getattr(self.model.config, "class_counts", None)
+        metrics = classification_metrics(logits, prediction.label_ids, counts)
+        return {name: value for name, value in metrics.items() if isinstance(value, float)}
