@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from tailmoe.training import cli
+from tailmoe.training.cli_parser import build_parser
 
 TINY = """
 title: ICL-MoE
@@ -60,6 +61,14 @@ def image_file(tmp_path, fashion):
     path = tmp_path / "shoe.png"
     fashion["test"][0]["image"].save(path)
     return path
+
+
+def test_set_takes_several_keys_at_once_and_may_be_repeated():
+    arguments = build_parser().parse_args(
+        ["train", "finetune", "--set", "a.b=1", "c.d=2", "--set", "e.f=3", "--resume"]
+    )
+    assert arguments.overrides == ["a.b=1", "c.d=2", "e.f=3"]
+    assert arguments.recipe == "finetune"
 
 
 def fails(capsys, *arguments):
