@@ -1,8 +1,10 @@
 """Where images come from: the embedded data set, a folder of known data sets, the user's own files, or the Hub."""
 
+import contextlib
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -16,6 +18,7 @@ from tailmoe.training.data.long_tailed import (
     label_array,
     make_long_tailed,
 )
+from tailmoe.training.data.tables import find_tables, read_table
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -46,12 +49,13 @@ def load_long_tailed(
     Args:
         name: `fashion_mnist_lt`, which ships with the project; `cifar10`, `cifar100`, `mnist` or `fashion_mnist`,
             from the folder named by `TAILMOE_DATA_DIR` when it is set, else from the Hub; a folder of images
-            (`train/<class>/<image>`) or of Parquet files (`train*.parquet`, at any depth); a Parquet file; or the id
-            of a data set on the Hub. Without a labelled split `test`, `validation` is used, else a fifth of each
-            class is held out.
+            (`train/<class>/<image>`) or of Parquet files (`train*.parquet`, at any depth); a Parquet file; a CSV file
+            of paths, or a folder with `train.csv`, or with a list of lines `path label` as `ImageNet_LT_train.txt`; or
+            the id of a data set on the Hub. Without a labelled split `test`, `validation` is used, else a fifth of
+            each class is held out.
         imbalance_factor: Makes the training split long-tailed, see `make_long_tailed`; None leaves it as it is.
         selection, seed: See `make_long_tailed`.
-        image_column, label_column: Found by their feature types (Image, ClassLabel) if None.
+        image_column, label_column: Found by their feature types (Image, ClassLabel) or their content if None.
         config_name: Of a data set on the Hub that has several configs.
         revision: Of a data set on the Hub; what `TAILMOE_DATA_DIR` holds has none.
         validation_per_class: So many images of each class, the last in file order, leave the training split before
@@ -70,7 +74,7 @@ def load_long_tailed(
     if name in KNOWN:
         _, known_image, known_label = KNOWN[name]
         image_column, label_column = image_column or known_image, label_column or known_label
-    splits = _load(name, config_name, revision)
+    splits = _load(name, config_name, revision, image_column)
     if "train" not in splits:
         raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(splits)}.")
     image, label = find_columns(splits["train"], image_column, label_column)
@@ -97,7 +101,7 @@ def hub_id(name: str) -> str | None:
     return name if is_id and not Path(name).exists() else None
 
 
-def _load(name: str, config_name: str | None, revision: str | None) -> datasets.DatasetDict:
+def _load(name: str, config_name: str | None, revision: str | None, image_column: str | None) -> datasets.DatasetDict:
     if name in KNOWN:
         folder = os.environ.get("TAILMOE_DATA_DIR")
         if folder:
@@ -111,15 +115,17 @@ def _load(name: str, config_name: str | None, revision: str | None) -> datasets.
                 f"`{argument}` {value} is for a data set on the Hub, and `{name}` lies on this machine."
             )
     if path.is_dir():
-        return _folder(name, path)
+        return _folder(name, path, image_column)
     if path.is_file():
+        if path.suffix == ".csv":
+            return _tables(name, {"train": path}, image_column)
         if path.suffix != ".parquet":
-            raise BadInputError(f"`{name}` is not a Parquet file: give a folder of images, Parquet or a Hub id.")
+            raise BadInputError(f"`{name}` is no Parquet or CSV file: give one, a folder of images, or a Hub id.")
         return _parquet(name, {"train": [path]})
     if name.startswith((".", "~", "/")) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
     remedy = (
-        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet file or a Hub id, and `config_name` where it has "
+        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet or CSV file or a Hub id, and `config_name` where it has "
         "several configs; offline, TAILMOE_DATA_DIR can name a folder with those by name"
     )
     return _read(name, remedy, name, config_name, revision=revision)
@@ -134,14 +140,16 @@ def _known(name: str, folder: Path) -> datasets.DatasetDict:
     return _parquet(name, {split: [file] for split, file in files.items()})
 
 
-def _folder(name: str, folder: Path) -> datasets.DatasetDict:
-    """Files `<split>*.parquet` at any depth, as the Hub lays them out; else images."""
+def _folder(name: str, folder: Path, image_column: str | None) -> datasets.DatasetDict:
+    """Files `<split>*.parquet` at any depth, as the Hub lays them out; else tables of paths; else images."""
     found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
     homes = sorted({file.parent for file in found["train"]})
     if len(homes) > 1:
         raise BadInputError(f"`{name}` holds several training splits: give one of its folders, such as {homes[0]}.")
     if homes:
         return _parquet(name, {split: files for split, files in found.items() if files})
+    if tables := find_tables(folder):
+        return _tables(name, tables, image_column)
     if any(folder.rglob("*.parquet")):
         raise BadInputError(f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits.")
     if not any(path.is_file() for path in folder.rglob("*.*")):
@@ -158,9 +166,23 @@ def _parquet(name: str, files: dict[str, list[Path]]) -> datasets.DatasetDict:
     return splits
 
 
+def _tables(name: str, tables: dict[str, Path], image_column: str | None) -> datasets.DatasetDict:
+    with _telling(name, "give a CSV file with a header, a column of paths and one of labels"):
+        return datasets.DatasetDict({split: read_table(table, image_column) for split, table in tables.items()})
+
+
 def _read(name: str, remedy: str, *args, **kwargs) -> datasets.DatasetDict:
-    try:
+    with _telling(name, remedy):
         return datasets.load_dataset(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _telling(name: str, remedy: str) -> Iterator[None]:
+    """What goes wrong in reading, as an error that names the data and the remedy."""
+    try:
+        yield
+    except BadInputError:
+        raise
     except Exception as error:  # Parquet, the file system, the Hub's client and its HTTP library have no common error
         reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".!") or type(error).__name__
         raise BadInputError(f"`{name}` cannot be loaded: {reason}; {remedy}.") from error
