@@ -58,6 +58,13 @@ class LongTailTrainingArguments(TrainingArguments):
             "help": "Share of the free memory that decoded images may take; larger splits are decoded as needed."
         },
     )
+    many_above: int | None = field(
+        default=None,
+        metadata={"help": "Classes with more training images are many-shot (100, or terciles if none has more)."},
+    )
+    few_below: int | None = field(
+        default=None, metadata={"help": "Classes with fewer training images are few-shot (20, or terciles)."}
+    )
     on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
 
     def __post_init__(self):

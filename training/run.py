@@ -31,6 +31,7 @@ from tailmoe.training.fine_tuning import add_lora, backbone_processor, merge_lor
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
 from tailmoe.training.results import RESULTS_NAME, run_results, write_results
+from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -131,12 +132,14 @@ def _load_images(recipe: Recipe) -> Images:
         mean, std = train.mean_and_std()
         processor.image_mean, processor.image_std = tuple(mean), tuple(std)
     counts = class_counts(train, len(label_names))
+    bounds = ShotBounds.of(counts, recipe.training.get("many_above"), recipe.training.get("few_below"))
     description = {
         "name": recipe.data["name"],
         "imbalance_factor": max(counts) / min(counts),
         "selection": recipe.data.get("selection", "first"),
         "class_counts": counts,
         "label_names": label_names,
+        "shot_bounds": bounds._asdict(),
         "num_train": len(train),
         "num_test": len(test),
         "num_skipped": None if None in (train.skipped, test.skipped) else train.skipped + test.skipped,
@@ -200,14 +203,16 @@ def _finish(
 ) -> None:
     """Measure the trained model and write all that the run leaves."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # evaluated without autocast
-    counts, policy = images.description["class_counts"], trainer.args.on_bad_image
+    policy, bounds = trainer.args.on_bad_image, ShotBounds.of_results(images.description)
     results = run_results(
         model,
         name=recipe.name,
         title=recipe.title,
         description=recipe.description,
         dataset=images.description,
-        metrics=evaluate_images(model, images.processor, images.test, counts, policy),
+        metrics=evaluate_images(
+            model, images.processor, images.test, images.description["class_counts"], policy, shot_bounds=bounds
+        ),
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,
