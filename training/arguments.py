@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from tailmoe.training.data.samplers import POWERS
+
 
 @dataclass
 class LongTailTrainingArguments(TrainingArguments):
@@ -33,6 +35,13 @@ class LongTailTrainingArguments(TrainingArguments):
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches come whole."})
     # what the protocol adds
+    train_sampler: str = field(
+        default="shuffle",
+        metadata={
+            "help": "Order of training images: shuffle (each once an epoch), class_balanced, or square_root (classes as "
+            "frequent as the roots of their counts), which draw with replacement. Balanced Softmax supposes shuffle."
+        },
+    )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
     last_stage_learning_rate: float = field(
         default=0.1, metadata={"help": "First learning rate of the objective's last stage, if it has one."}
@@ -75,6 +84,8 @@ class LongTailTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
+        if self.train_sampler not in POWERS:
+            raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
         if not 0 <= self.ema_decay < 1:

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
@@ -19,6 +20,7 @@ from tailmoe.training.checkpoints import check_processes, last_complete_checkpoi
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
+from tailmoe.training.data.samplers import POWERS, ClassSampler
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.hub_trainer import HubTrainer, name_of_data
@@ -123,6 +125,12 @@ class LongTailTrainer(HubTrainer):
             if self.train_dataset.pixel_values.nbytes < free / 4:
                 self.train_dataset = self.train_dataset.to(args.device)
                 args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
+
+    def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
+        """As in transformers, or one that shows rare classes more often."""
+        if self.args.train_sampler == "shuffle":
+            return super()._get_train_sampler(train_dataset)
+        return ClassSampler(self.train_dataset.labels, POWERS[self.args.train_sampler], self.args.seed)
 
     @property
     def progress(self) -> float:
