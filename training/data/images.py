@@ -192,9 +192,16 @@ def check_images(dataset: datasets.Dataset) -> None:
 
 
 def processed(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
-    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8."""
+    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8.
+
+    Where it is one of colour, grey, palette and CMYK become colour, and transparency is laid over white; many of
+    transformers' own do not see to that themselves.
+    """
+    options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+    if np.size(image_processor.image_mean) == 3:
+        options["do_convert_rgb"] = True
     try:
-        processed = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+        processed = image_processor(images, **options)["pixel_values"]
     except (ValueError, TypeError) as error:
         raise BadInputError(
             f"`{type(image_processor).__name__}` cannot bring the images to one shape: {str(error).splitlines()[0]}"
