@@ -125,7 +125,8 @@ def _load_images(recipe: Recipe) -> Images:
             )
         else:
             processor = backbone_processor(recipe.model["backbone"], config.image_size)
-    policy = recipe.training.get("on_bad_image", "error"), recipe.training.get("image_memory_share", 0.5)
+    share = 0.0 if recipe.data.get("streaming") else recipe.training.get("image_memory_share", 0.5)
+    policy = recipe.training.get("on_bad_image", "error"), share
     train = load_images(splits["train"], processor, *policy, desc="Decoding train images")
     test = load_images(splits["test"], processor, *policy, desc="Decoding test images")
     if config.backbone is None:

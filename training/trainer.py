@@ -18,9 +18,8 @@ from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.checkpoints import check_processes, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
-from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
-from tailmoe.training.data.samplers import POWERS, ClassSampler
+from tailmoe.training.data.samplers import make_sampler
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.hub_trainer import HubTrainer, name_of_data
@@ -118,7 +117,7 @@ class LongTailTrainer(HubTrainer):
         """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
         args = self.args
         if isinstance(self.train_dataset, EncodedImages):
-            args.dataloader_num_workers = args.dataloader_num_workers or available_cores()
+            args.dataloader_num_workers = args.dataloader_num_workers or self.train_dataset.num_workers
             args.dataloader_pin_memory = args.device.type == "cuda"
         elif isinstance(self.train_dataset, DecodedImages) and args.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(args.device)
@@ -127,10 +126,9 @@ class LongTailTrainer(HubTrainer):
                 args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
 
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
-        """As in transformers, or one that shows rare classes more often."""
-        if self.args.train_sampler == "shuffle":
-            return super()._get_train_sampler(train_dataset)
-        return ClassSampler(self.train_dataset.labels, POWERS[self.args.train_sampler], self.args.seed)
+        """As in transformers; or one that shows rare classes more often, or that reads streamed images in blocks."""
+        sampler = make_sampler(self.train_dataset, self.args)
+        return super()._get_train_sampler(train_dataset) if sampler is None else sampler
 
     @property
     def progress(self) -> float:

@@ -21,10 +21,12 @@ from tailmoe.training.data.images import (
     whole_batch,
 )
 from tailmoe.training.data.long_tailed import label_array
+from tailmoe.training.data.streaming import block_numbers
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
 SAMPLED_FOR_STATISTICS = 1000
+STREAM_WORKERS = 4
 
 
 def available_cores() -> int:
@@ -44,6 +46,8 @@ class EncodedImages(torch.utils.data.Dataset):
 
     Raises:
         BadInputError: If a column is missing, or the split is empty.
+
+    `blocks` tells which images are read together, see `block_numbers`.
     """
 
     skipped = None  # images left out: not known
@@ -51,6 +55,12 @@ class EncodedImages(torch.utils.data.Dataset):
     def __init__(self, dataset: datasets.Dataset, image_processor: BaseImageProcessor):
         self.labels = torch.from_numpy(label_array(dataset))
         self.encoded, self.image_processor = encoded_column(dataset), image_processor
+        self.blocks = block_numbers(self.encoded)
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that should decode: one for each core; for streamed images, whose order depends on it, always as many."""
+        return available_cores() if self.blocks is None else STREAM_WORKERS
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over 1,000 evenly spaced images, in units of the full scale."""
@@ -106,7 +116,7 @@ def load_images(
 def image_loader(images: torch.utils.data.Dataset, batch_size: int) -> DataLoader:
     """Whole batches in the order of the split; encoded images are decoded by one process for each core."""
     source = images.dataset if isinstance(images, Subset) else images
-    workers = available_cores() if isinstance(source, EncodedImages) else 0
+    workers = source.num_workers if isinstance(source, EncodedImages) else 0
     return DataLoader(images, batch_size, num_workers=workers, collate_fn=whole_batch)
 
 

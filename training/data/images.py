@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
 from tailmoe.training.data.long_tailed import label_array
+from tailmoe.training.data.streaming import read_images
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def encoded_column(dataset: datasets.Dataset) -> datasets.Dataset:
 def decode_rows(values: list[dict | None], indices: Sequence[int]) -> tuple[list[Image.Image], list[int], list[str]]:
     """The images of the rows `indices`, their rows, and for those that cannot be read: row, file and reason."""
     images, rows, unread = [], [], []
-    for row, value in zip(indices, values, strict=False):
+    for row, value in zip(indices, read_images(values), strict=False):
         source, path = ((value or {}).get(key) for key in ("bytes", "path"))
         try:
             if source is None and path is None:

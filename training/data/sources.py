@@ -18,6 +18,7 @@ from tailmoe.training.data.long_tailed import (
     label_array,
     make_long_tailed,
 )
+from tailmoe.training.data.streaming import index_rows, parquet_features
 from tailmoe.training.data.tables import find_tables, read_table
 from tailmoe.training.errors import BadInputError
 
@@ -43,6 +44,7 @@ def load_long_tailed(
     config_name: str | None = None,
     revision: str | None = None,
     validation_per_class: int | None = None,
+    streaming: bool = False,
 ) -> datasets.DatasetDict:
     """The splits `train` (long-tailed) and `test`, with the columns `image` and `label`.
 
@@ -60,6 +62,8 @@ def load_long_tailed(
         revision: Of a data set on the Hub; what `TAILMOE_DATA_DIR` holds has none.
         validation_per_class: So many images of each class, the last in file order, leave the training split before
             anything else and stand in for the test split: choices are made on them.
+        streaming: Leave the images of Parquet files where they are, on disk or on the Hub, and read them batch by batch;
+            labels alone are read first. Image files stay where they are anyhow.
 
     Raises:
         BadInputError: If the data cannot be found, columns are ambiguous, a split is empty, a label is wrong, or an
@@ -74,7 +78,11 @@ def load_long_tailed(
     if name in KNOWN:
         _, known_image, known_label = KNOWN[name]
         image_column, label_column = image_column or known_image, label_column or known_label
-    splits = _load(name, config_name, revision, image_column)
+    files = _parquet_files(name, config_name, revision) if streaming else None
+    if files is None:
+        splits = _load(name, config_name, revision, image_column)
+    else:
+        splits = _streamed(name, *files, image_column, label_column)
     if "train" not in splits:
         raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(splits)}.")
     image, label = find_columns(splits["train"], image_column, label_column)
@@ -131,6 +139,51 @@ def _load(name: str, config_name: str | None, revision: str | None, image_column
     return _read(name, remedy, name, config_name, revision=revision)
 
 
+def _parquet_files(
+    name: str, config_name: str | None, revision: str | None
+) -> tuple[dict[str, list[str]], datasets.Features | None] | None:
+    """The Parquet files of each split, and their features where the Hub tells them; None for data of another form."""
+    folder = Path(__file__).parent / EMBEDDED if name == EMBEDDED else Path(name).expanduser()
+    if name in KNOWN and os.environ.get("TAILMOE_DATA_DIR"):
+        folder = Path(os.environ["TAILMOE_DATA_DIR"]) / name
+    if folder.is_file() and folder.suffix == ".parquet":
+        return {"train": [str(folder)]}, None
+    if folder.is_dir():
+        found = _parquet_of_splits(folder)
+        homes = {file.parent for file in found.get("train", [])}
+        return ({split: [*map(str, files)] for split, files in found.items()}, None) if len(homes) == 1 else None
+    if hub_id(name) is None:
+        return None
+    with _telling(name, "give the id of a data set of Parquet files"):
+        builder = datasets.load_dataset_builder(hub_id(name), config_name, revision=revision)
+    if builder.name != "parquet":
+        raise BadInputError(
+            f"`{name}` is not of Parquet files, which `streaming` reads: leave it out, or give "
+            "`revision` refs/convert/parquet, where the Hub keeps a copy of that form."
+        )
+    return {str(split): list(files) for split, files in builder.config.data_files.items()}, builder.info.features
+
+
+def _streamed(
+    name: str,
+    files: dict[str, list[str]],
+    features: datasets.Features | None,
+    image_column: str | None,
+    label_column: str | None,
+) -> datasets.DatasetDict:
+    logger.info("Reading the labels of %s; its images are read as they are needed.", name)
+    splits = datasets.DatasetDict()
+    with _telling(name, "give whole Parquet files with images"):
+        for split in sorted(files, key=lambda split: split != "train"):
+            kept = features or parquet_features(files[split][0])
+            if split == "train":
+                empty = datasets.Dataset.from_dict({column: [] for column in kept}, features=kept)
+                image_column, label_column = find_columns(empty, image_column, label_column)
+            if image_column in kept:
+                splits[split] = index_rows(files[split], image_column, label_column, kept)
+    return splits
+
+
 def _known(name: str, folder: Path) -> datasets.DatasetDict:
     """A data set of the folder named by `TAILMOE_DATA_DIR`."""
     files = {split: folder / f"{split}.parquet" for split in ("train", "test")}
@@ -142,12 +195,12 @@ def _known(name: str, folder: Path) -> datasets.DatasetDict:
 
 def _folder(name: str, folder: Path, image_column: str | None) -> datasets.DatasetDict:
     """Files `<split>*.parquet` at any depth, as the Hub lays them out; else tables of paths; else images."""
-    found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
-    homes = sorted({file.parent for file in found["train"]})
+    found = _parquet_of_splits(folder)
+    homes = sorted({file.parent for file in found.get("train", [])})
     if len(homes) > 1:
         raise BadInputError(f"`{name}` holds several training splits: give one of its folders, such as {homes[0]}.")
     if homes:
-        return _parquet(name, {split: files for split, files in found.items() if files})
+        return _parquet(name, found)
     if tables := find_tables(folder):
         return _tables(name, tables, image_column)
     if any(folder.rglob("*.parquet")):
@@ -155,6 +208,11 @@ def _folder(name: str, folder: Path, image_column: str | None) -> datasets.Datas
     if not any(path.is_file() for path in folder.rglob("*.*")):
         raise BadInputError(f"`{name}` holds no images: give a folder with train/<class>/<image>.")
     return _read(name, "give a folder with train/<class>/<image>", "imagefolder", data_dir=str(folder))
+
+
+def _parquet_of_splits(folder: Path) -> dict[str, list[Path]]:
+    found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
+    return {split: files for split, files in found.items() if files}
 
 
 def _parquet(name: str, files: dict[str, list[Path]]) -> datasets.DatasetDict:

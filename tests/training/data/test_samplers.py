@@ -4,7 +4,6 @@ import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
 
 from tailmoe.training import LongTailTrainingArguments
 from tailmoe.training.data import DecodedImages, EncodedImages
@@ -14,15 +13,6 @@ COUNTS = torch.tensor([8000, 1500, 400, 100])
 LABELS = torch.repeat_interleave(torch.arange(4), COUNTS)[
     torch.randperm(10000, generator=torch.Generator().manual_seed(1))
 ]
-
-
-class StopAt(TrainerCallback):
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            control.should_save = control.should_training_stop = True
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
@@ -66,12 +56,12 @@ def test_processes_share_one_order():
     ("sampler", "share", "kind", "step"),
     [("class_balanced", 0.5, DecodedImages, 7), ("square_root", 0.0, EncodedImages, 3)],
 )
-def test_a_stopped_run_ends_as_one_never_stopped(make_trainer, icl, tmp_path, sampler, share, kind, step):
+def test_a_stopped_run_ends_as_one_never_stopped(make_trainer, icl, tmp_path, stop_at, sampler, share, kind, step):
     options = {"train_sampler": sampler, "image_memory_share": share, "num_train_epochs": 2}
     whole = make_trainer(*icl, output_dir=str(tmp_path / "whole"), **options)
     assert type(whole.train_dataset) is kind
     whole.train()
-    make_trainer(*icl, callbacks=[StopAt(step)], **options).train()
+    make_trainer(*icl, callbacks=[stop_at(step)], **options).train()
     resumed = make_trainer(*icl, **options)
     resumed.train(resume_from_checkpoint=True)
     for name, value in whole.model.state_dict().items():
