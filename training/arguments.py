@@ -47,6 +47,12 @@ class LongTailTrainingArguments(TrainingArguments):
         default=0.1, metadata={"help": "First learning rate of the objective's last stage, if it has one."}
     )
     crop_padding: int = field(default=4, metadata={"help": "Random crop after this much zero padding; 0 for none."})
+    min_crop_area: float = field(
+        default=1.0,
+        metadata={
+            "help": "Random window, of this share of the area at least, resized to the image's size; 1 for none."
+        },
+    )
     horizontal_flip: bool = field(default=True, metadata={"help": "Flip every other image, at random."})
     auto_augment: bool = field(default=True, metadata={"help": "AutoAugment's CIFAR-10 policy."})
     cutout_size: int = field(default=16, metadata={"help": "Side of Cutout's square in pixels; 0 for none."})

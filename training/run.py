@@ -267,5 +267,10 @@ def _naming(section: str) -> Iterator[None]:
     """Turn what a class says of wrong values into an error that names the section of the recipe."""
     try:
         yield
+    except ImportError as error:
+        raise BadInputError(
+            f"`{section}` of the recipe needs a package: {' '.join(str(error).split())} (pip install 'tailmoe[timm]' for "
+            "backbones of timm)"
+        ) from None
     except (ValueError, TypeError, StrictDataclassError, OSError) as error:
         raise BadInputError(f"`{section}` of the recipe: {' '.join(str(error).split())}") from None

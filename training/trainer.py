@@ -101,6 +101,7 @@ class LongTailTrainer(HubTrainer):
         self.objective = None if objective is None else objective.to(args.device)
         augmentation = BatchAugmentation(
             crop_padding=args.crop_padding,
+            min_crop_area=args.min_crop_area,
             horizontal_flip=args.horizontal_flip,
             auto_augment=args.auto_augment,
             cutout_size=args.cutout_size,

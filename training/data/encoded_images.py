@@ -59,7 +59,7 @@ class EncodedImages(torch.utils.data.Dataset):
 
     @property
     def num_workers(self) -> int:
-        """Processes that should decode: one for each core; for streamed images, whose order depends on it, always as many."""
+        """Processes that decode in training: one for each core; of streamed images, whose order depends on it, always four."""
         return available_cores() if self.blocks is None else STREAM_WORKERS
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
@@ -116,7 +116,7 @@ def load_images(
 def image_loader(images: torch.utils.data.Dataset, batch_size: int) -> DataLoader:
     """Whole batches in the order of the split; encoded images are decoded by one process for each core."""
     source = images.dataset if isinstance(images, Subset) else images
-    workers = source.num_workers if isinstance(source, EncodedImages) else 0
+    workers = available_cores() if isinstance(source, EncodedImages) else 0
     return DataLoader(images, batch_size, num_workers=workers, collate_fn=whole_batch)
 
 
