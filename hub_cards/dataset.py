@@ -17,7 +17,7 @@ from tailmoe.hub_cards.template import TEMPLATES, render
 from tailmoe.training.data import parquet, sources
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.figures.data import class_counts_figure
-from tailmoe.training.metrics import shot_groups
+from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 FIGURE = "figures/class_counts.png"
 BUILDER = "build.py"
@@ -48,7 +48,10 @@ def write_dataset(folder: Path, name: str, imbalance_factors: Sequence[float] = 
         (written / "figures").mkdir(parents=True)
         about = parquet.write_splits(written, name, imbalance_factors, **options)
         counts_of = {_spoken(config): each["class_counts"] for config, each in about["configs"].items()}
-        class_counts_figure(counts_of, about["label_names"], written / FIGURE)
+        bounds = {ShotBounds.of_results(each) for each in about["configs"].values()}
+        class_counts_figure(
+            counts_of, about["label_names"], written / FIGURE, bounds.pop() if len(bounds) == 1 else None
+        )
         if about["indexed"]:
             shutil.copyfile(TEMPLATES / BUILDER, written / BUILDER)
         elif about["source"] == FASHION_MNIST:
@@ -123,6 +126,7 @@ def render_dataset_card(about: dict, repo_id: str | None = None) -> DatasetCard:
         figure=FIGURE,
         first_config=next(iter(about["configs"])),
         config_table=config_table(about, as_markdown=True),
+        shot_captions=_shot_captions(about),
         class_table=_class_table(about),
         command=_command(about),
         has_license=about["source"] == FASHION_MNIST,
@@ -174,11 +178,24 @@ def config_table(about: dict, as_markdown: bool = False) -> str:
             "test images": f"{each['num_test']:,}",
             "largest class": f"{max(each['class_counts']):,}",
             "smallest": f"{min(each['class_counts']):,}",
-            **{group: str(len(members)) for group, members in shot_groups(each["class_counts"]).items()},
+            **_group_sizes(each),
         }
         for config, each in about["configs"].items()
     ]
     return format_table(rows, as_markdown)
+
+
+def _group_sizes(config: dict) -> dict[str, str]:
+    groups = shot_groups(config["class_counts"], ShotBounds.of_results(config))
+    return {group: str(len(members)) for group, members in groups.items()}
+
+
+def _shot_captions(about: dict) -> list[str]:
+    """What many, medium and few mean: once where it is the same for all configs, else for each."""
+    captions = {config: ShotBounds.of_results(each).caption for config, each in about["configs"].items()}
+    if len(set(captions.values())) == 1:
+        return [*captions.values()][:1]
+    return [f"in `{config}` {caption}" for config, caption in captions.items()]
 
 
 def _class_table(about: dict) -> str | None:

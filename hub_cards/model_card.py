@@ -14,7 +14,7 @@ from tailmoe.hub_cards.results_table import LISTED_CLASSES, NOT_MEASURED, format
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.metrics import shot_groups
+from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 # of the models that are ours: their classes, and the objectives that train them
 MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
@@ -52,6 +52,7 @@ def render_model_card(
         jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
     """
     dataset, metrics, kind = results["dataset"], results["metrics"], kind_of_model(results)
+    bounds = ShotBounds.of_results(dataset)
     per_class = {} if metrics is None else dict(enumerate(metrics["per_class_accuracy"]))
     scored = {c: accuracy for c, accuracy in per_class.items() if accuracy is not None}
     expert_rows = _expert_rows(results)
@@ -66,9 +67,10 @@ def render_model_card(
         objective_class=OBJECTIVE_CLASSES[results["model_type"]] if kind in ("icl", "snnl", "mixture") else None,
         study=study,
         study_table=None if study is None else format_table(_study_rows(study), markdown=True),
+        shot_caption=bounds.caption,
         results_table=None if metrics is None else format_table(_result_rows(results), markdown=True),
         expert_table=format_table(expert_rows, markdown=True) if expert_rows else None,
-        group_table=format_table(_group_rows(dataset["class_counts"]), markdown=True),
+        group_table=format_table(_group_rows(dataset["class_counts"], bounds), markdown=True),
         class_table=_class_table(dataset, per_class),
         hardest=min(scored, key=scored.get, default=None),
         figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
@@ -211,14 +213,14 @@ def _expert_rows(results: dict) -> list[dict[str, str]]:
     ]
 
 
-def _group_rows(class_counts: Sequence[int]) -> list[dict[str, str]]:
+def _group_rows(class_counts: Sequence[int], bounds: ShotBounds) -> list[dict[str, str]]:
     return [
         {
-            "classes with": {"many": "more than 100", "medium": "20 to 100", "few": "fewer than 20"}[group],
+            "classes with": bounds.ranges[group],
             "classes": str(len(members)),
             "training images": f"{sum(class_counts[c] for c in members):,}",
         }
-        for group, members in shot_groups(class_counts).items()
+        for group, members in shot_groups(class_counts, bounds).items()
     ]
 
 

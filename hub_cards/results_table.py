@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe_files import grid_names
+from tailmoe.training.shot_groups import ShotBounds
 
 NOT_MEASURED = "—"
 LISTED_CLASSES = 100  # a table of more is no reading
@@ -18,7 +19,7 @@ ACCURACIES = {
 }
 CAPTION = (
     "Top-1 accuracy in % after the last epoch, mean ± standard deviation over seeds. Many, medium and few: mean over "
-    "the classes with more than 100, with 20 to 100 and with fewer than 20 training images. Width: channels of each "
+    f"the classes {ShotBounds().caption}{{others}}. Width: channels of each "
     "stage. Seconds: mean training time of a run."
 )
 DEFAULT_EPOCHS = 200  # of `LongTailTrainingArguments`
@@ -55,10 +56,12 @@ def results_table(results: dict) -> str:
     dataset = results["dataset"]
     seeds = results["seeds"] if "seeds" in results else [results["seed"]]
     several = len(seeds) > 1
+    bounds = ShotBounds.of_results(dataset)
+    groups = "" if bounds == ShotBounds() else f"\nMany, medium and few: classes {bounds.caption}."
     return (
         f"{format_table(table_rows(results))}\n\n"
         f"Accuracy in % on {dataset['num_test']:,} test images of {dataset['name']}"
-        f"{', mean ± standard deviation' if several else ''}; {'seeds' if several else 'seed'} {', '.join(map(str, seeds))}."
+        f"{', mean ± standard deviation' if several else ''}; {'seeds' if several else 'seed'} {', '.join(map(str, seeds))}.{groups}"
     )
 
 
@@ -101,15 +104,18 @@ def readme_table(results_dir: str | Path) -> str:
     if not folder.is_dir():
         raise BadInputError(f"There is no folder `{results_dir}` of results.")
     elsewhere = set(grid_names("snnl"))
-    rows = [row for path in sorted(folder.glob("*.json")) if path.stem not in elsewhere for row in _study_rows(path)]
-    return f"{format_table(rows, markdown=True)}\n\n{CAPTION}" if rows else NO_STUDY
+    studies = [_study_rows(path) for path in sorted(folder.glob("*.json")) if path.stem not in elsewhere]
+    rows = [row for of_study, _ in studies for row in of_study]
+    bounds = {of_study[0]["recipe"]: each for of_study, each in studies if each != ShotBounds()}
+    others = "".join(f" ({name}: {each.caption})" for name, each in bounds.items())
+    return f"{format_table(rows, markdown=True)}\n\n{CAPTION.format(others=others)}" if rows else NO_STUDY
 
 
 def _mean_and_std(value: float | dict | None) -> tuple[float | None, float | None]:
     return (value["mean"], value["std"]) if isinstance(value, dict) else (value, None)
 
 
-def _study_rows(path: Path) -> list[dict[str, str]]:
+def _study_rows(path: Path) -> tuple[list[dict[str, str]], ShotBounds]:
     try:
         study = json.loads(path.read_text(encoding="utf-8"))
         place = {
@@ -119,7 +125,8 @@ def _study_rows(path: Path) -> list[dict[str, str]]:
             "epochs": f"{study['recipe']['training'].get('num_train_epochs', DEFAULT_EPOCHS):g}",
             "seeds": str(len(study["seeds"])),
         }
-        return [{"model": row["model"], **place, **row} for row in table_rows(study)]
+        rows = [{"model": row["model"], **place, **row} for row in table_rows(study)]
+        return rows, ShotBounds.of_results(study["dataset"])
     except (OSError, ValueError, TypeError) as error:
         raise BadInputError(f"`{path}` cannot be read as JSON of a study: {error}.") from None
     except KeyError as error:

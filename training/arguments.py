@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from tailmoe.training.data.samplers import POWERS
+
 
 @dataclass
 class LongTailTrainingArguments(TrainingArguments):
@@ -33,11 +35,24 @@ class LongTailTrainingArguments(TrainingArguments):
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches come whole."})
     # what the protocol adds
+    train_sampler: str = field(
+        default="shuffle",
+        metadata={
+            "help": "Order of training images: shuffle (each once an epoch), class_balanced, or square_root (classes as "
+            "frequent as the roots of their counts), which draw with replacement. Balanced Softmax supposes shuffle."
+        },
+    )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
     last_stage_learning_rate: float = field(
         default=0.1, metadata={"help": "First learning rate of the objective's last stage, if it has one."}
     )
     crop_padding: int = field(default=4, metadata={"help": "Random crop after this much zero padding; 0 for none."})
+    min_crop_area: float = field(
+        default=1.0,
+        metadata={
+            "help": "Random window, of this share of the area at least, resized to the image's size; 1 for none."
+        },
+    )
     horizontal_flip: bool = field(default=True, metadata={"help": "Flip every other image, at random."})
     auto_augment: bool = field(default=True, metadata={"help": "AutoAugment's CIFAR-10 policy."})
     cutout_size: int = field(default=16, metadata={"help": "Side of Cutout's square in pixels; 0 for none."})
@@ -58,6 +73,13 @@ class LongTailTrainingArguments(TrainingArguments):
             "help": "Share of the free memory that decoded images may take; larger splits are decoded as needed."
         },
     )
+    many_above: int | None = field(
+        default=None,
+        metadata={"help": "Classes with more training images are many-shot (100, or terciles if none has more)."},
+    )
+    few_below: int | None = field(
+        default=None, metadata={"help": "Classes with fewer training images are few-shot (20, or terciles)."}
+    )
     on_bad_image: str = field(default="error", metadata={"help": "What to do with an unreadable image: error, skip."})
 
     def __post_init__(self):
@@ -69,6 +91,8 @@ class LongTailTrainingArguments(TrainingArguments):
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
+        if self.train_sampler not in POWERS:
+            raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
         if not 0 <= self.ema_decay < 1:

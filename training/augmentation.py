@@ -5,6 +5,7 @@ Every random number comes from a CPU generator: the same seed gives the same ima
 (`non_blocking`: an ordinary copy to a GPU waits until its queue is empty).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,37 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     rows = corners[:, None, None] + (planes + torch.arange(height, device=device)) * pitch  # (B, C, H)
     # whole rows are copied, from wherever they start in memory
     return padded.flatten().unfold(0, width, 1).index_select(0, rows.flatten()).view(images.shape)
+
+
+def resized_crop(images: Tensor, top: Tensor, left: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """Cut a window out of each image and bring it to the image's size, bilinearly.
+
+    Args:
+        images: (B, C, H, W), uint8.
+        top, left: (B,), integer, the window's corner.
+        heights, widths: (B,), integer, its size.
+    """
+
+    def positions(start: Tensor, size: Tensor, length: int) -> Tensor:  # (B, length), pixels' centres in [-1, 1]
+        centres = (torch.arange(length, device=images.device) + 0.5) / length
+        return 2 * (start[:, None] + centres * size[:, None]) / length - 1
+
+    y, x = positions(top, heights, images.shape[2]), positions(left, widths, images.shape[3])
+    grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).round().to(torch.uint8)
+
+
+def draw_windows(
+    count: int, height: int, width: int, min_area: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Corner and size of random windows, (count,) each: between `min_area` and all of the area, 3:4 to 4:3 (Szegedy et al., 2015)."""
+    area, ratio, y, x = torch.rand(4, count, generator=generator)
+    area = (min_area + (1 - min_area) * area) * height * width
+    ratio = ((2 * ratio - 1) * math.log(4 / 3)).exp()  # width by height
+    heights = (area / ratio).sqrt().round().clamp(1, height)
+    widths = (area * ratio).sqrt().round().clamp(1, width)
+    corners = (y * (height - heights + 1)).floor(), (x * (width - widths + 1)).floor()
+    return tuple(each.long() for each in (*corners, heights, widths))
 
 
 def horizontal_flip(images: Tensor, flip: Tensor) -> Tensor:
@@ -102,10 +134,11 @@ def mixup(images: Tensor, permutation: Tensor, weight: float | Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class BatchAugmentation:
-    """Crop, flip, AutoAugment and Cutout, in this order: the training augmentation of SHIKE and ICL.
+    """Crops, flip, AutoAugment and Cutout, in this order: the training augmentation of SHIKE and ICL.
 
     Attributes:
         crop_padding: zeros added on each side before a random crop of the original size, in pixels; 0 is no crop.
+        min_crop_area: least share of the image's area in a random window that is resized to the image's size; 1 is no window.
         horizontal_flip: mirror half of the images.
         auto_augment: apply AutoAugment's CIFAR-10 policy; images must then have 1 or 3 channels.
         cutout_size: side of the square that Cutout overwrites, in pixels; 0 is no Cutout. ICL uses 16 on 32x32 images.
@@ -121,6 +154,7 @@ class BatchAugmentation:
     auto_augment: bool = False
     cutout_size: int = 0
     fill: tuple[int, ...] | None = None
+    min_crop_area: float = 1.0
 
     def __post_init__(self):
         for name in ("crop_padding", "cutout_size"):
@@ -131,6 +165,8 @@ class BatchAugmentation:
             value = getattr(self, name)
             if type(value) is not bool:
                 raise BadInputError(f"`{name}` must be true or false, got {value!r}.")
+        if not 0 < self.min_crop_area <= 1:
+            raise BadInputError(f"`min_crop_area` must be above 0 and at most 1, got {self.min_crop_area!r}.")
         if self.fill is not None:
             if not isinstance(self.fill, (tuple, list)) or not all(
                 type(v) is int and 0 <= v <= 255 for v in self.fill
@@ -143,7 +179,7 @@ class BatchAugmentation:
         return self.apply(images, self.draw(images, generator))
 
     def draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Parameters for images (B, C, H, W): (B, 5 or 10), int64, on the CPU; rows of several batches may be joined.
+        """Parameters for images (B, C, H, W): (B, 5 to 14), int64, on the CPU; rows of several batches may be joined.
 
         All are drawn even when unused, so that runs with and without Cutout share their crops.
         """
@@ -157,6 +193,8 @@ class BatchAugmentation:
         if self.auto_augment:
             sub_policy, applies, negative = draw_sub_policies(count, generator)
             parameters += [sub_policy, *applies.long().unbind(1), *negative.unbind(1)]
+        if self.min_crop_area < 1:
+            parameters += draw_windows(count, height, width, self.min_crop_area, generator)
         return torch.stack(parameters, dim=1)
 
     def apply(self, images: Tensor, parameters: Tensor) -> Tensor:
@@ -165,6 +203,8 @@ class BatchAugmentation:
         top, left, flip, center_y, center_x = geometry.unbind(dim=1)
         if self.crop_padding:
             images = crop(images, top, left, self.crop_padding)
+        if self.min_crop_area < 1:
+            images = resized_crop(images, *parameters[:, -4:].to(images.device, non_blocking=True).unbind(dim=1))
         if self.horizontal_flip:
             images = horizontal_flip(images, flip.bool())
         if self.auto_augment:

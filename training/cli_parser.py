@@ -133,7 +133,13 @@ def _add_jobs(parser: argparse.ArgumentParser) -> None:
 
 def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="change a key of the recipe"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change keys of the recipe",
     )
     parser.add_argument("--output-dir", type=Path, help="folder written to (default runs/RECIPE)")
 

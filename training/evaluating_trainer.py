@@ -62,5 +62,6 @@ class EvaluatingTrainer(SafeTrainer):
     def _compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
         counts = self.class_counts or getattr(self.model.config, "class_counts", None)
-        metrics = classification_metrics(logits, prediction.label_ids, counts)
+        bounds = counts and self._shot_bounds(counts)
+        metrics = classification_metrics(logits, prediction.label_ids, counts, shot_bounds=bounds)
         return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -16,7 +16,7 @@ from transformers import (
     BaseImageProcessor,
     PreTrainedModel,
 )
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, cached_file
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
@@ -30,6 +30,7 @@ from tailmoe.training.metrics import (
     gate_load_balance,
     pairwise_embedding_similarity,
 )
+from tailmoe.training.shot_groups import ShotBounds
 
 Runner = Callable[..., ModelOutput]
 PREDICTED_AT_ONCE = 32  # image files
@@ -110,13 +111,16 @@ def evaluate_images(
     class_counts: list[int] | None,
     on_bad_image: str = "error",
     run: Runner | None = None,
+    shot_bounds: ShotBounds | None = None,
 ) -> dict:
     """All metrics of the model on a split, with those of its experts and its gate, as `results.json` has them.
 
     `run` runs the model where it is not the model itself that does.
     """
     outputs = predict_split(run or model.eval(), images, processor, model.device, on_bad_image)
-    metrics = classification_metrics(outputs["logits"], outputs["labels"], class_counts, outputs.get("expert_logits"))
+    metrics = classification_metrics(
+        outputs["logits"], outputs["labels"], class_counts, outputs.get("expert_logits"), shot_bounds
+    )
     if "gate_probs" in outputs:
         similarity, matrix = pairwise_embedding_similarity(model.expert_hidden.weight.detach().cpu())
         metrics |= {
@@ -131,7 +135,7 @@ def evaluate_images(
 def evaluate_model(
     model_name: str, data: dict, split: str = "test", on_bad_image: str = "error", backend: str = "torch"
 ) -> dict:
-    """Metrics of a saved model on a data set.
+    """Metrics of a saved model on a data set, and `shot_bounds`, those of the images that it was trained on.
 
     Args:
         model_name: A run's folder or a Hub id.
@@ -155,7 +159,18 @@ def evaluate_model(
         )
     images = load_images(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
     images.labels = torch.tensor([known[name] for name in names])[images.labels]
-    return evaluate_images(model, processor, images, getattr(model.config, "class_counts", None), on_bad_image, run)
+    counts = getattr(model.config, "class_counts", None)
+    bounds = _shot_bounds(model_name, counts)
+    metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
+    return metrics | {"shot_bounds": bounds._asdict()}
+
+
+def _shot_bounds(model_name: str, class_counts: list[int] | None) -> ShotBounds:
+    """Those of the results beside a model, else of its training counts."""
+    path = cached_file(model_name, "results.json", _raise_exceptions_for_missing_entries=False)
+    if path is not None:
+        return ShotBounds.of_results(json.loads(Path(path).read_text(encoding="utf-8"))["dataset"])
+    return ShotBounds() if class_counts is None else ShotBounds.of(class_counts)
 
 
 def data_of_run(run: str) -> dict:

@@ -20,7 +20,7 @@ RECIPE is the name of a recipe that ships with the project ({recipes}) or a YAML
 changed with --set, as section.key=value:
 
   tailmoe train quickstart --set training.num_train_epochs=4
-  tailmoe train quickstart --set model.num_experts=2 --set objective.contrast_weight=0.5
+  tailmoe train quickstart --set model.num_experts=2 objective.contrast_weight=0.5
   tailmoe train quickstart --set data.name=PATH/TO/IMAGES
 
 The data may be `fashion_mnist_lt` (ships with the project), `cifar10`, `cifar100`, `mnist`, `fashion_mnist` (from

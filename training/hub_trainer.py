@@ -18,6 +18,7 @@ from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.results import run_results, write_results
+from tailmoe.training.shot_groups import ShotBounds
 
 logger = logging.getLogger(__name__)
 TITLES = {"icl_moe": "ICL-MoE", "snnl_moe": "SNNL-MoE"}
@@ -103,6 +104,7 @@ class HubTrainer(Trainer):
             "name": name,
             "imbalance_factor": max(self.class_counts) / min(self.class_counts),
             "class_counts": self.class_counts,
+            "shot_bounds": self._shot_bounds(self.class_counts)._asdict(),
             "label_names": [self.model.config.id2label[c] for c in range(self.model.config.num_labels)],
             **{key: 0 if images is None else len(images) for key, images in splits.items()},
         }
@@ -111,7 +113,11 @@ class HubTrainer(Trainer):
         if not isinstance(self.eval_dataset, DecodedImages | EncodedImages) or self.is_fsdp_enabled:
             return None  # no process alone has the weights that FSDP spread
         images, processor = self.eval_dataset, self.processing_class
-        return evaluate_images(self.model, processor, images, self.class_counts, self.args.on_bad_image)
+        counts, policy = self.class_counts, self.args.on_bad_image
+        return evaluate_images(self.model, processor, images, counts, policy, shot_bounds=self._shot_bounds(counts))
+
+    def _shot_bounds(self, counts: list[int]) -> ShotBounds:
+        return ShotBounds.of(counts, self.args.many_above, self.args.few_below)
 
     def _train_seconds(self) -> float | None:
         runtimes = [entry["train_runtime"] for entry in self.state.log_history if "train_runtime" in entry]

@@ -9,16 +9,7 @@ from scipy.special import entr, softmax
 from sklearn.metrics import confusion_matrix
 
 from tailmoe.training.errors import BadInputError
-
-MANY_ABOVE, FEW_BELOW = 100, 20
-
-
-def shot_groups(class_counts: Sequence[int]) -> dict[str, list[int]]:
-    """Class ids by their training images: `many` above 100, `medium` 20 to 100, `few` below 20 (Liu et al., CVPR 2019)."""
-    groups: dict[str, list[int]] = {"many": [], "medium": [], "few": []}
-    for label, count in enumerate(class_counts):
-        groups["many" if count > MANY_ABOVE else "few" if count < FEW_BELOW else "medium"].append(label)
-    return groups
+from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 
 def classification_metrics(
@@ -26,6 +17,7 @@ def classification_metrics(
     labels: ArrayLike,
     class_counts: Sequence[int] | None = None,
     expert_logits: ArrayLike | None = None,
+    shot_bounds: ShotBounds | None = None,
 ) -> dict:
     """All metrics of a classifier on a split.
 
@@ -34,6 +26,7 @@ def classification_metrics(
         labels: (N,), class ids.
         class_counts: Training images of each class; without them the accuracies of shot groups are None.
         expert_logits: (N, M, C), if the model has experts.
+        shot_bounds: Of the shot groups; those of `ShotBounds.of` if None.
 
     Returns:
         What `accuracy_metrics` returns; `ece` and `reliability`, its bins; and, if the model has experts,
@@ -44,7 +37,7 @@ def classification_metrics(
     """
     logits, labels = _array(logits), _array(labels)
     _check_scores(logits, labels)
-    metrics = accuracy_metrics(logits.argmax(axis=1), labels, logits.shape[1], class_counts)
+    metrics = accuracy_metrics(logits.argmax(axis=1), labels, logits.shape[1], class_counts, shot_bounds)
     bins = reliability(softmax(logits, axis=1), labels)
     metrics |= {"ece": _calibration_error(bins), "reliability": bins}
     if expert_logits is not None:
@@ -58,7 +51,11 @@ def classification_metrics(
 
 
 def accuracy_metrics(
-    predictions: ArrayLike, labels: ArrayLike, num_classes: int, class_counts: Sequence[int] | None = None
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    class_counts: Sequence[int] | None = None,
+    shot_bounds: ShotBounds | None = None,
 ) -> dict:
     """Accuracies of predicted classes.
 
@@ -70,6 +67,7 @@ def accuracy_metrics(
         labels: (N,), class ids.
         num_classes: C.
         class_counts: Training images of each class; without them the accuracies of shot groups are None.
+        shot_bounds: Of the shot groups; those of `ShotBounds.of` if None.
 
     Returns:
         `accuracy`, the mean over images; `balanced_accuracy`, the mean over classes; `many_accuracy`,
@@ -89,7 +87,7 @@ def accuracy_metrics(
     matrix = confusion_matrix(labels, predictions, labels=range(num_classes))
     images = matrix.sum(axis=1)
     per_class = [int(matrix[c, c]) / int(images[c]) if images[c] else None for c in range(num_classes)]
-    groups = {"many": [], "medium": [], "few": []} if class_counts is None else shot_groups(class_counts)
+    groups = {"many": [], "medium": [], "few": []} if class_counts is None else shot_groups(class_counts, shot_bounds)
     return {
         "accuracy": float(matrix.trace() / matrix.sum()),
         "balanced_accuracy": _mean_over(per_class, range(num_classes)),

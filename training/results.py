@@ -34,7 +34,7 @@ def run_results(
         name: Of the recipe, or of the run.
         title: What tables and figures call the model.
         description: One sentence; None for a run that no recipe describes.
-        dataset: `name`, `imbalance_factor`, `class_counts`, `label_names`, `num_train` and `num_test`.
+        dataset: `name`, `imbalance_factor`, `class_counts`, `shot_bounds`, `label_names`, `num_train` and `num_test`.
         metrics: As `evaluate_images` returns them; None without images to evaluate on.
         recipe: The sections `model`, `data`, `training` and `objective`, and all other keys of a recipe if there is one.
         baseline: The results of the run to compare with.

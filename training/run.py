@@ -34,6 +34,7 @@ from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
 from tailmoe.training.results import RESULTS_NAME, run_results, write_results
 from tailmoe.training.sharding import whole_model
+from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -128,19 +129,22 @@ def _load_images(recipe: Recipe) -> Images:
             )
         else:
             processor = backbone_processor(recipe.model["backbone"], config.image_size)
-    policy = recipe.training.get("on_bad_image", "error"), recipe.training.get("image_memory_share", 0.5)
+    share = 0.0 if recipe.data.get("streaming") else recipe.training.get("image_memory_share", 0.5)
+    policy = recipe.training.get("on_bad_image", "error"), share
     train = load_images(splits["train"], processor, *policy, desc="Decoding train images")
     test = load_images(splits["test"], processor, *policy, desc="Decoding test images")
     if config.backbone is None:
         mean, std = train.mean_and_std()
         processor.image_mean, processor.image_std = tuple(mean), tuple(std)
     counts = class_counts(train, len(label_names))
+    bounds = ShotBounds.of(counts, recipe.training.get("many_above"), recipe.training.get("few_below"))
     description = {
         "name": recipe.data["name"],
         "imbalance_factor": max(counts) / min(counts),
         "selection": recipe.data.get("selection", "first"),
         "class_counts": counts,
         "label_names": label_names,
+        "shot_bounds": bounds._asdict(),
         "num_train": len(train),
         "num_test": len(test),
         "num_skipped": None if None in (train.skipped, test.skipped) else train.skipped + test.skipped,
@@ -207,14 +211,14 @@ def _finish(
     train_seconds: float | None,
 ) -> None:
     """Measure the trained model and write all that the run leaves."""
-    counts = images.description["class_counts"]
+    counts, bounds = images.description["class_counts"], ShotBounds.of_results(images.description)
     results = run_results(
         model,
         name=recipe.name,
         title=recipe.title,
         description=recipe.description,
         dataset=images.description,
-        metrics=evaluate_images(model, images.processor, images.test, counts, on_bad_image),
+        metrics=evaluate_images(model, images.processor, images.test, counts, on_bad_image, shot_bounds=bounds),
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,
@@ -268,5 +272,10 @@ def _naming(section: str) -> Iterator[None]:
     """Turn what a class says of wrong values into an error that names the section of the recipe."""
     try:
         yield
+    except ImportError as error:
+        raise BadInputError(
+            f"`{section}` of the recipe needs a package: {' '.join(str(error).split())} (pip install 'tailmoe[timm]' for "
+            "backbones of timm)"
+        ) from None
     except (ValueError, TypeError, StrictDataclassError, OSError) as error:
         raise BadInputError(f"`{section}` of the recipe: {' '.join(str(error).split())}") from None

@@ -1,11 +1,13 @@
 """Metrics and predictions as lines of plain text."""
 
+from tailmoe.training.shot_groups import ShotBounds
+
 SHOWN_METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
-    "many_accuracy": "many-shot (> 100 training images)",
-    "medium_accuracy": "medium-shot (20 to 100)",
-    "few_accuracy": "few-shot (< 20)",
+    "many_accuracy": "many-shot (> {many_above} training images)",
+    "medium_accuracy": "medium-shot ({few_below} to {many_above})",
+    "few_accuracy": "few-shot (< {few_below})",
     "ece": "expected calibration error",
 }
 SHOWN_SCALARS = {
@@ -22,7 +24,8 @@ def percent(value: float | None) -> str:
 
 def metrics_lines(metrics: dict) -> list[str]:
     """One line per metric, as `tailmoe evaluate` shows them."""
-    rows = [(label, percent(metrics[name])) for name, label in SHOWN_METRICS.items()]
+    bounds = ShotBounds.of_results(metrics)._asdict()
+    rows = [(label.format(**bounds), percent(metrics[name])) for name, label in SHOWN_METRICS.items()]
     rows += [(f"expert {index + 1}", percent(value)) for index, value in enumerate(metrics.get("expert_accuracy", []))]
     rows += [(label, f"{metrics[name]:.3f}") for name, label in SHOWN_SCALARS.items() if name in metrics]
     return [f"{label:<36}{value:>8}" for label, value in rows]

@@ -6,6 +6,7 @@ import datasets
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
@@ -14,8 +15,8 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
-from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.data.images import whole_batch
+from tailmoe.training.data.samplers import make_sampler
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluating_trainer import EvaluatingTrainer
 from tailmoe.training.evaluation import Normalization
@@ -101,6 +102,7 @@ class LongTailTrainer(EvaluatingTrainer):
         self.objective = None if objective is None else objective.to(args.device)
         augmentation = BatchAugmentation(
             crop_padding=args.crop_padding,
+            min_crop_area=args.min_crop_area,
             horizontal_flip=args.horizontal_flip,
             auto_augment=args.auto_augment,
             cutout_size=args.cutout_size,
@@ -117,13 +119,18 @@ class LongTailTrainer(EvaluatingTrainer):
         """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
         args = self.args
         if isinstance(self.train_dataset, EncodedImages):
-            args.dataloader_num_workers = args.dataloader_num_workers or available_cores()
+            args.dataloader_num_workers = args.dataloader_num_workers or self.train_dataset.num_workers
             args.dataloader_pin_memory = args.device.type == "cuda"
         elif isinstance(self.train_dataset, DecodedImages) and args.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(args.device)
             if self.train_dataset.pixel_values.nbytes < free / 4:
                 self.train_dataset = self.train_dataset.to(args.device)
                 args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
+
+    def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
+        """As in transformers; or one that shows rare classes more often, or that reads streamed images in blocks."""
+        sampler = make_sampler(self.train_dataset, self.args)
+        return super()._get_train_sampler(train_dataset) if sampler is None else sampler
 
     @property
     def progress(self) -> float:

@@ -3,7 +3,7 @@
 import math
 from html import escape
 
-from classifier import FEW_BELOW, MANY_ABOVE, Classifier
+from classifier import Classifier
 
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 28, 44
@@ -19,7 +19,7 @@ def accuracy_chart(model: Classifier) -> str:
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log(most / count) / math.log(most / fewest)
 
     marks = []
-    for bound in (MANY_ABOVE, FEW_BELOW):
+    for bound in (model.bounds["many_above"], model.bounds["few_below"]):
         if fewest < bound < most:
             x = across(bound)
             marks.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" class="bound"/>')

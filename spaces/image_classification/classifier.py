@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-FEW_BELOW, MANY_ABOVE = 20, 100  # training images of a class
+BOUNDS = {"many_above": 100, "few_below": 20}  # training images of a class, where its results name no others
 POSITIONS = 41  # of the slider of priors, where its line is drawn
 
 
@@ -61,6 +61,7 @@ class Classifier:
         self.labels: list[str] = [config.id2label[c] for c in range(config.num_labels)]
         self.counts: list[int] = list(config.class_counts)
         self.results = _results(model_id, revision)
+        self.bounds = BOUNDS | ((self.results or {}).get("dataset", {}).get("shot_bounds") or {})
         self.lock = threading.Lock()  # one image at a time: the hooks belong to the model
 
     @property
@@ -70,7 +71,8 @@ class Classifier:
 
     def group(self, c: int) -> str:
         """Shot group of a class: many, medium or few."""
-        return "many" if self.counts[c] > MANY_ABOVE else "few" if self.counts[c] < FEW_BELOW else "medium"
+        count, bounds = self.counts[c], self.bounds
+        return "many" if count > bounds["many_above"] else "few" if count < bounds["few_below"] else "medium"
 
     def view(self, image: Image.Image) -> View:
         """Look at one image."""

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from tailmoe.modeling import (
     ICLMoEConfig,
@@ -57,6 +58,22 @@ def snnl(fashion):
         num_channels=1, image_size=28, hidden_sizes=[4, 8], depths=[1, 1], num_experts=2, num_labels=10
     )
     return SNNLMoEForImageClassification(config), SNNLObjective(config, temperature_mode="learned")
+
+
+class StopAt(TrainerCallback):
+    """Saves a checkpoint and stops training after a step, as a signal does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_save = control.should_training_stop = True
+
+
+@pytest.fixture
+def stop_at():
+    return StopAt
 
 
 @pytest.fixture

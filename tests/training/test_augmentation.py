@@ -5,7 +5,16 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from tailmoe.training.augmentation import BatchAugmentation, crop, cutout, draw_mixup, horizontal_flip, mixup
+from tailmoe.training.augmentation import (
+    BatchAugmentation,
+    crop,
+    cutout,
+    draw_mixup,
+    draw_windows,
+    horizontal_flip,
+    mixup,
+    resized_crop,
+)
 from tailmoe.training.errors import BadInputError
 
 SHAPES = [(40, 3, 32, 32), (40, 1, 28, 28), (12, 3, 20, 33)]
@@ -38,6 +47,39 @@ def test_crop_at_the_padding_is_no_shift_and_at_zero_brings_in_a_black_edge():
     assert torch.equal(result[0], images[0])
     assert torch.equal(result[1, :, 4:], images[1, :, :4])
     assert not result[1, :, :4].any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_resized_crop_is_that_of_pillow(shape):
+    images, (_, _, height, width) = noise(shape), shape
+    windows = draw_windows(len(images), height, width, 0.2, seeded(1))
+    result = resized_crop(images, *windows)
+    for image, top, left, h, w, out in zip(images, *windows, result, strict=True):
+        for channel, out_channel in zip(image, out, strict=True):
+            cut = Image.fromarray(channel[top : top + h, left : left + w].numpy())
+            expected = np.array(cut.resize((width, height), Image.Resampling.BILINEAR)).astype(int)
+            found = out_channel.numpy().astype(int)  # at the window's edge it sees the pixels beside
+            inside = np.abs(expected - found)[height // 4 : -height // 4, width // 4 : -width // 4]
+            assert inside.max() <= 1
+
+
+def test_windows_are_inside_the_image_and_as_large_as_asked_for():
+    top, left, height, width = draw_windows(4000, 40, 60, 0.3, seeded(0))
+    assert ((top >= 0) & (left >= 0) & (top + height <= 40) & (left + width <= 60)).all()
+    share = height * width / 2400
+    assert share.min() > 0.25
+    assert share.max() > 0.9
+    assert share.mean() == pytest.approx(0.65, abs=0.05)
+    images = noise((3, 3, 20, 20))
+    zeros = torch.zeros(3, dtype=torch.long)
+    assert torch.equal(resized_crop(images, zeros, zeros, zeros + 20, zeros + 20), images)
+
+
+def test_windows_change_none_of_the_other_draws():
+    images = noise((8, 3, 20, 20))
+    plain, cut = (BatchAugmentation(min_crop_area=area).draw(images, seeded(0)) for area in (1.0, 0.5))
+    assert torch.equal(plain, cut[:, :5])
+    assert not torch.equal(BatchAugmentation(0, False, min_crop_area=0.5)(images, seeded(0)), images)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -129,6 +171,7 @@ def test_nothing_waits_for_the_device():
         ({"cutout_size": True}, "`cutout_size` must be a whole number of pixels"),
         ({"horizontal_flip": 0.5}, "`horizontal_flip` must be true or false, got 0.5"),
         ({"auto_augment": "cifar10"}, "`auto_augment` must be true or false, got 'cifar10'"),
+        ({"min_crop_area": 0}, "`min_crop_area` must be above 0 and at most 1, got 0"),
         ({"fill": (0, 256, 0)}, "`fill` must be one whole number 0 to 255 per channel, got \\(0, 256, 0\\)"),
         ({"fill": (0.5, 0.5, 0.5)}, "`fill` must be one whole number 0 to 255 per channel"),
         ({"fill": 128}, "`fill` must be one whole number 0 to 255 per channel, got 128"),

@@ -17,7 +17,6 @@ from tailmoe.training.metrics import (
     gate_load_balance,
     pairwise_embedding_similarity,
     reliability,
-    shot_groups,
 )
 
 COUNTS = [500, 101, 100, 20, 19]  # many, many, medium, medium, few
@@ -39,10 +38,6 @@ def probabilities(logits):
 
 
 # accuracies
-
-
-def test_shot_groups_are_above_100_from_100_to_20_and_below_20():
-    assert shot_groups(COUNTS) == {"many": [0, 1], "medium": [2, 3], "few": [4]}
 
 
 def test_accuracies_of_five_images_by_hand():

@@ -11,6 +11,8 @@ CLASS_TYPES = ("string", "large_string", "int", "uint", "bool")  # that a label 
 def find_columns(dataset: datasets.Dataset, image_column: str | None, label_column: str | None) -> tuple[str, str]:
     """Names of the image and the label column: those given, else the only ones of types Image and ClassLabel.
 
+    Where there is no ClassLabel, the column `label` or `labels` is taken.
+
     Raises:
         BadInputError: If none or several columns could be meant, or one that is given does not exist.
     """
@@ -82,10 +84,10 @@ def _column_of_type(dataset: datasets.Dataset, feature_type: type, argument: str
 def _encode_classes(dataset: datasets.Dataset, column: str, names: list[str] | None) -> datasets.Dataset:
     """Class names or numbers as ClassLabel. Unlike `class_encode_column`, 10 follows 9 and images are not copied."""
     feature, values = dataset.features[column], dataset[column][:]
+    if None in values:  # a number beside it is read as float
+        raise BadInputError(f"Row {values.index(None)} has no label: column `{column}` is empty there.")
     if not (isinstance(feature, datasets.Value) and feature.dtype.startswith(CLASS_TYPES)):
         raise BadInputError(f"Column `{column}` holds {feature}: labels must be class names or whole numbers.")
-    if None in values:
-        raise BadInputError(f"Row {values.index(None)} has no label: column `{column}` is empty there.")
     if names is None:
         names = [str(value) for value in sorted(set(values))]
     index = {name: number for number, name in enumerate(names)}

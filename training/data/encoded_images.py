@@ -21,11 +21,13 @@ from tailmoe.training.data.images import (
     whole_batch,
 )
 from tailmoe.training.data.long_tailed import label_array
+from tailmoe.training.data.streaming import block_numbers
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.faults import naming_faults
 
 logger = logging.getLogger(__name__)
 SAMPLED_FOR_STATISTICS = 1000
+STREAM_WORKERS = 4
 
 
 def available_cores() -> int:
@@ -45,6 +47,8 @@ class EncodedImages(torch.utils.data.Dataset):
 
     Raises:
         BadInputError: If a column is missing, or the split is empty.
+
+    `blocks` tells which images are read together, see `block_numbers`.
     """
 
     skipped = None  # images left out: not known
@@ -52,6 +56,12 @@ class EncodedImages(torch.utils.data.Dataset):
     def __init__(self, dataset: datasets.Dataset, image_processor: BaseImageProcessor):
         self.labels = torch.from_numpy(label_array(dataset))
         self.encoded, self.image_processor = encoded_column(dataset), image_processor
+        self.blocks = block_numbers(self.encoded)
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that decode in training: one for each core; of streamed images, whose order depends on it, always four."""
+        return available_cores() if self.blocks is None else STREAM_WORKERS
 
     @naming_faults()
     def mean_and_std(self) -> tuple[list[float], list[float]]:

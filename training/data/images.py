@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
 from tailmoe.training.data.long_tailed import label_array
+from tailmoe.training.data.streaming import read_images
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def encoded_column(dataset: datasets.Dataset) -> datasets.Dataset:
 def decode_rows(values: list[dict | None], indices: Sequence[int]) -> tuple[list[Image.Image], list[int], list[str]]:
     """The images of the rows `indices`, their rows, and for those that cannot be read: row, file and reason."""
     images, rows, unread = [], [], []
-    for row, value in zip(indices, values, strict=False):
+    for row, value in zip(indices, read_images(values), strict=False):
         source, path = ((value or {}).get(key) for key in ("bytes", "path"))
         try:
             if source is None and path is None:
@@ -192,9 +193,16 @@ def check_images(dataset: datasets.Dataset) -> None:
 
 
 def processed(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
-    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8."""
+    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8.
+
+    Where it is one of colour, grey, palette and CMYK become colour, and transparency is laid over white; many of
+    transformers' own do not see to that themselves.
+    """
+    options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+    if np.size(image_processor.image_mean) == 3:
+        options["do_convert_rgb"] = True
     try:
-        processed = image_processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"]
+        processed = image_processor(images, **options)["pixel_values"]
     except (ValueError, TypeError) as error:
         raise BadInputError(
             f"`{type(image_processor).__name__}` cannot bring the images to one shape: {str(error).splitlines()[0]}"

@@ -19,7 +19,7 @@ from tailmoe.training.data.images import check_images
 from tailmoe.training.data.long_tailed import Selection, class_counts, label_array, make_long_tailed
 from tailmoe.training.data.sources import KNOWN, hub_id, load_long_tailed
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.metrics import shot_groups
+from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 SPLITS_NAME = "splits.json"
 INDEXED = ("cifar10", "cifar100", "mnist")  # without a licence that lets anyone publish them again
@@ -77,6 +77,7 @@ def write_splits(
             _table(rows, counts, about["indexed"]).to_parquet(folder / config / f"{split}.parquet")
         about["configs"][config] = {
             "class_counts": counts,
+            "shot_bounds": ShotBounds.of(counts)._asdict(),
             "num_train": len(train),
             "num_test": len(indexed["test"]),
             "pixels_sha256": digests,

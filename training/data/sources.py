@@ -1,8 +1,10 @@
 """Where images come from: the embedded data set, a folder of known data sets, the user's own files, or the Hub."""
 
+import contextlib
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -16,6 +18,8 @@ from tailmoe.training.data.long_tailed import (
     label_array,
     make_long_tailed,
 )
+from tailmoe.training.data.streaming import index_rows, parquet_features
+from tailmoe.training.data.tables import find_tables, read_table
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -40,22 +44,26 @@ def load_long_tailed(
     config_name: str | None = None,
     revision: str | None = None,
     validation_per_class: int | None = None,
+    streaming: bool = False,
 ) -> datasets.DatasetDict:
     """The splits `train` (long-tailed) and `test`, with the columns `image` and `label`.
 
     Args:
         name: `fashion_mnist_lt`, which ships with the project; `cifar10`, `cifar100`, `mnist` or `fashion_mnist`,
             from the folder named by `TAILMOE_DATA_DIR` when it is set, else from the Hub; a folder of images
-            (`train/<class>/<image>`) or of Parquet files (`train*.parquet`, at any depth); a Parquet file; or the id
-            of a data set on the Hub. Without a labelled split `test`, `validation` is used, else a fifth of each
-            class is held out.
+            (`train/<class>/<image>`) or of Parquet files (`train*.parquet`, at any depth); a Parquet file; a CSV file
+            of paths, or a folder with `train.csv`, or with a list of lines `path label` as `ImageNet_LT_train.txt`; or
+            the id of a data set on the Hub. Without a labelled split `test`, `validation` is used, else a fifth of
+            each class is held out.
         imbalance_factor: Makes the training split long-tailed, see `make_long_tailed`; None leaves it as it is.
         selection, seed: See `make_long_tailed`.
-        image_column, label_column: Found by their feature types (Image, ClassLabel) if None.
+        image_column, label_column: Found by their feature types (Image, ClassLabel) or their content if None.
         config_name: Of a data set on the Hub that has several configs.
         revision: Of a data set on the Hub; what `TAILMOE_DATA_DIR` holds has none.
         validation_per_class: So many images of each class, the last in file order, leave the training split before
             anything else and stand in for the test split: choices are made on them.
+        streaming: Leave the images of Parquet files where they are, on disk or on the Hub, and read them batch by batch;
+            labels alone are read first. Image files stay where they are anyhow.
 
     Raises:
         BadInputError: If the data cannot be found, columns are ambiguous, a split is empty, a label is wrong, or an
@@ -70,7 +78,11 @@ def load_long_tailed(
     if name in KNOWN:
         _, known_image, known_label = KNOWN[name]
         image_column, label_column = image_column or known_image, label_column or known_label
-    splits = _load(name, config_name, revision)
+    files = _parquet_files(name, config_name, revision) if streaming else None
+    if files is None:
+        splits = _load(name, config_name, revision, image_column)
+    else:
+        splits = _streamed(name, *files, image_column, label_column)
     if "train" not in splits:
         raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(splits)}.")
     image, label = find_columns(splits["train"], image_column, label_column)
@@ -97,7 +109,7 @@ def hub_id(name: str) -> str | None:
     return name if is_id and not Path(name).exists() else None
 
 
-def _load(name: str, config_name: str | None, revision: str | None) -> datasets.DatasetDict:
+def _load(name: str, config_name: str | None, revision: str | None, image_column: str | None) -> datasets.DatasetDict:
     if name in KNOWN:
         folder = os.environ.get("TAILMOE_DATA_DIR")
         if folder:
@@ -111,18 +123,65 @@ def _load(name: str, config_name: str | None, revision: str | None) -> datasets.
                 f"`{argument}` {value} is for a data set on the Hub, and `{name}` lies on this machine."
             )
     if path.is_dir():
-        return _folder(name, path)
+        return _folder(name, path, image_column)
     if path.is_file():
+        if path.suffix == ".csv":
+            return _tables(name, {"train": path}, image_column)
         if path.suffix != ".parquet":
-            raise BadInputError(f"`{name}` is not a Parquet file: give a folder of images, Parquet or a Hub id.")
+            raise BadInputError(f"`{name}` is no Parquet or CSV file: give one, a folder of images, or a Hub id.")
         return _parquet(name, {"train": [path]})
     if name.startswith((".", "~", "/")) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
     remedy = (
-        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet file or a Hub id, and `config_name` where it has "
+        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet or CSV file or a Hub id, and `config_name` where it has "
         "several configs; offline, TAILMOE_DATA_DIR can name a folder with those by name"
     )
     return _read(name, remedy, name, config_name, revision=revision)
+
+
+def _parquet_files(
+    name: str, config_name: str | None, revision: str | None
+) -> tuple[dict[str, list[str]], datasets.Features | None] | None:
+    """The Parquet files of each split, and their features where the Hub tells them; None for data of another form."""
+    folder = Path(__file__).parent / EMBEDDED if name == EMBEDDED else Path(name).expanduser()
+    if name in KNOWN and os.environ.get("TAILMOE_DATA_DIR"):
+        folder = Path(os.environ["TAILMOE_DATA_DIR"]) / name
+    if folder.is_file() and folder.suffix == ".parquet":
+        return {"train": [str(folder)]}, None
+    if folder.is_dir():
+        found = _parquet_of_splits(folder)
+        homes = {file.parent for file in found.get("train", [])}
+        return ({split: [*map(str, files)] for split, files in found.items()}, None) if len(homes) == 1 else None
+    if hub_id(name) is None:
+        return None
+    with _telling(name, "give the id of a data set of Parquet files"):
+        builder = datasets.load_dataset_builder(hub_id(name), config_name, revision=revision)
+    if builder.name != "parquet":
+        raise BadInputError(
+            f"`{name}` is not of Parquet files, which `streaming` reads: leave it out, or give "
+            "`revision` refs/convert/parquet, where the Hub keeps a copy of that form."
+        )
+    return {str(split): list(files) for split, files in builder.config.data_files.items()}, builder.info.features
+
+
+def _streamed(
+    name: str,
+    files: dict[str, list[str]],
+    features: datasets.Features | None,
+    image_column: str | None,
+    label_column: str | None,
+) -> datasets.DatasetDict:
+    logger.info("Reading the labels of %s; its images are read as they are needed.", name)
+    splits = datasets.DatasetDict()
+    with _telling(name, "give whole Parquet files with images"):
+        for split in sorted(files, key=lambda split: split != "train"):
+            kept = features or parquet_features(files[split][0])
+            if split == "train":
+                empty = datasets.Dataset.from_dict({column: [] for column in kept}, features=kept)
+                image_column, label_column = find_columns(empty, image_column, label_column)
+            if image_column in kept:
+                splits[split] = index_rows(files[split], image_column, label_column, kept)
+    return splits
 
 
 def _known(name: str, folder: Path) -> datasets.DatasetDict:
@@ -134,19 +193,26 @@ def _known(name: str, folder: Path) -> datasets.DatasetDict:
     return _parquet(name, {split: [file] for split, file in files.items()})
 
 
-def _folder(name: str, folder: Path) -> datasets.DatasetDict:
-    """Files `<split>*.parquet` at any depth, as the Hub lays them out; else images."""
-    found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
-    homes = sorted({file.parent for file in found["train"]})
+def _folder(name: str, folder: Path, image_column: str | None) -> datasets.DatasetDict:
+    """Files `<split>*.parquet` at any depth, as the Hub lays them out; else tables of paths; else images."""
+    found = _parquet_of_splits(folder)
+    homes = sorted({file.parent for file in found.get("train", [])})
     if len(homes) > 1:
         raise BadInputError(f"`{name}` holds several training splits: give one of its folders, such as {homes[0]}.")
     if homes:
-        return _parquet(name, {split: files for split, files in found.items() if files})
+        return _parquet(name, found)
+    if tables := find_tables(folder):
+        return _tables(name, tables, image_column)
     if any(folder.rglob("*.parquet")):
         raise BadInputError(f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits.")
     if not any(path.is_file() for path in folder.rglob("*.*")):
         raise BadInputError(f"`{name}` holds no images: give a folder with train/<class>/<image>.")
     return _read(name, "give a folder with train/<class>/<image>", "imagefolder", data_dir=str(folder))
+
+
+def _parquet_of_splits(folder: Path) -> dict[str, list[Path]]:
+    found = {split: sorted(folder.rglob(f"{split}*.parquet")) for split in ("train", "validation", "test")}
+    return {split: files for split, files in found.items() if files}
 
 
 def _parquet(name: str, files: dict[str, list[Path]]) -> datasets.DatasetDict:
@@ -158,9 +224,23 @@ def _parquet(name: str, files: dict[str, list[Path]]) -> datasets.DatasetDict:
     return splits
 
 
+def _tables(name: str, tables: dict[str, Path], image_column: str | None) -> datasets.DatasetDict:
+    with _telling(name, "give a CSV file with a header, a column of paths and one of labels"):
+        return datasets.DatasetDict({split: read_table(table, image_column) for split, table in tables.items()})
+
+
 def _read(name: str, remedy: str, *args, **kwargs) -> datasets.DatasetDict:
-    try:
+    with _telling(name, remedy):
         return datasets.load_dataset(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _telling(name: str, remedy: str) -> Iterator[None]:
+    """What goes wrong in reading, as an error that names the data and the remedy."""
+    try:
+        yield
+    except BadInputError:
+        raise
     except Exception as error:  # Parquet, the file system, the Hub's client and its HTTP library have no common error
         reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".!") or type(error).__name__
         raise BadInputError(f"`{name}` cannot be loaded: {reason}; {remedy}.") from error

@@ -5,11 +5,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tailmoe.training.figures.style import COLOURS, NAMED_CLASSES, count_ticks, save, short
-from tailmoe.training.metrics import FEW_BELOW, MANY_ABOVE
+from tailmoe.training.shot_groups import ShotBounds
 
 
-def class_counts_figure(counts_of: dict[str, list[int]], label_names: list[str], path: Path) -> None:
-    """Training images of each class, the largest first, one line for each split of `counts_of`."""
+def class_counts_figure(
+    counts_of: dict[str, list[int]], label_names: list[str], path: Path, shot: ShotBounds | None
+) -> None:
+    """Training images of each class, the largest first, one line for each split of `counts_of`; the bounds they share."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for number, (label, counts) in enumerate(counts_of.items()):
@@ -22,7 +24,8 @@ def class_counts_figure(counts_of: dict[str, list[int]], label_names: list[str],
     axes.set_yscale("log")
     largest, smallest = (pick(pick(counts) for counts in counts_of.values()) for pick in (max, min))
     axes.set_ylim(smallest / 1.3, largest * 1.3)
-    for bound, label, side in ((MANY_ABOVE, "many-shot above", "bottom"), (FEW_BELOW, "few-shot below", "top")):
+    bounds = () if shot is None else zip(shot, ("many-shot above", "few-shot below"), ("bottom", "top"), strict=False)
+    for bound, label, side in bounds:
         if smallest < bound < largest:
             axes.axhline(bound, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
             axes.text(0.01, bound, label, transform=axes.get_yaxis_transform(), va=side, fontsize=9, color="0.3")

@@ -17,7 +17,7 @@ from tailmoe.training.figures.style import (
     save,
     short,
 )
-from tailmoe.training.metrics import FEW_BELOW, MANY_ABOVE
+from tailmoe.training.shot_groups import ShotBounds
 
 NUMBERED_CELLS = 10
 
@@ -60,7 +60,7 @@ def accuracy_per_class_figure(results: dict, path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlim(max(counts) * 1.3, min(counts) / 1.3)
     axes.set_ylim(-2, 103)
-    _shade_shot_groups(axes)
+    _shade_shot_groups(axes, ShotBounds.of_results(results["dataset"]))
     count_ticks(axes.xaxis)
     axes.set_xlabel("training images of the class (logarithmic)")
     axes.set_ylabel("accuracy on test images (%)")
@@ -165,12 +165,12 @@ def _series(results: dict) -> list[tuple[dict, str, str]]:
     return [model] if baseline is None else [(baseline, BASELINE_COLOUR, "s"), model]
 
 
-def _shade_shot_groups(axes: Axes) -> None:
+def _shade_shot_groups(axes: Axes, shot: ShotBounds) -> None:
     left, right = axes.get_xlim()
-    many, few = MANY_ABOVE + 0.5, FEW_BELOW - 0.5
+    many, few = shot.many_above + 0.5, shot.few_below - 0.5
     bounds = [max(left, many), many, few, min(right, few)]
     for label, start, end, shade in zip(
-        (f"many (> {MANY_ABOVE})", f"medium ({FEW_BELOW}-{MANY_ABOVE})", f"few (< {FEW_BELOW})"),
+        (f"many (> {shot.many_above})", f"medium ({shot.few_below}-{shot.many_above})", f"few (< {shot.few_below})"),
         bounds[:-1],
         bounds[1:],
         ("0.97", "0.92", "0.87"),

@@ -95,6 +95,28 @@ def test_images_of_every_mode_are_decoded(processor, colour, mode):
     assert decoded.pixel_values.shape == (1, 3, 20, 30)
 
 
+def test_images_of_all_modes_and_sizes_in_one_split_show_the_same_colour(any_processor):
+    grey = Image.new("L", (40, 30), 120)
+    clear = Image.new("RGBA", (9, 5), (120, 120, 120, 0))
+    half = Image.new("LA", (9, 5), (0, 120))  # over white: 255 * (1 - 120 / 255)
+    modes = [
+        encode(grey.resize((5 + i, 90)).convert(mode), "TIFF") for i, mode in enumerate(("L", "RGB", "RGBA", "CMYK"))
+    ]
+    modes += [encode(grey.convert("P")), encode(grey.convert("CMYK"), "JPEG"), encode(grey.convert("LA"))]
+    modes.append(encode(Image.fromarray(np.full((60, 7), 120 * 257, dtype=np.uint16))))
+    others = [
+        encode(clear),
+        encode(clear.convert("LA")),
+        encode(half),
+        encode(grey.convert("P"), transparency=grey.convert("P").getpixel((0, 0))),
+    ]
+    decoded = DecodedImages.from_dataset(dataset_of(*modes, *others), any_processor).pixel_values
+    assert decoded.shape == (12, 3, 16, 24)
+    assert (decoded[:8].int() - 120).abs().max() <= 3, "JPEG and the web palette are near"
+    assert (decoded[[8, 9, 11]] == 255).all(), "transparency is laid over white"
+    assert (decoded[10] == 135).all()
+
+
 def test_sixteen_bits_are_scaled_not_clipped():
     levels = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     for form in ("PNG", "TIFF"):

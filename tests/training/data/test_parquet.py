@@ -10,6 +10,7 @@ import pytest
 from tailmoe.training.data import class_counts, load_long_tailed, make_long_tailed
 from tailmoe.training.data.parquet import INDEXED, pixels_sha256, write_splits
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.shot_groups import shot_groups
 
 
 def image(shade, size=4):
@@ -51,12 +52,13 @@ def test_a_split_is_that_of_make_long_tailed_with_groups_and_counts(source, tmp_
         assert pixels_sha256(splits["train"]["image"]) == pixels_sha256(expected["image"])
         counts = class_counts(expected)
         assert about["configs"][config]["class_counts"] == counts
+        groups = shot_groups(counts)
         for split, rows in splits.items():
             assert rows.features["label"].names == ["cat", "dog", "cow"]
             assert len(rows) == about["configs"][config][f"num_{split}"]
             for row in rows:
                 assert row["class_count"] == counts[row["label"]]
-                assert row["shot_group"] == ("few" if row["class_count"] < 20 else "medium")
+                assert row["label"] in groups[row["shot_group"]]
     assert json.loads((tmp_path / "out" / "splits.json").read_text()) == about
 
 

@@ -1,0 +1,123 @@
+"""Shot groups: the field's bounds, bounds of one's own, and thirds where no class is large; told wherever they are shown."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from tailmoe.hub_cards.model_card import render_model_card
+from tailmoe.hub_cards.results_table import readme_table, results_table
+from tailmoe.training import cli
+from tailmoe.training.errors import BadInputError
+from tailmoe.training.figures.results import accuracy_per_class_figure
+from tailmoe.training.metrics import shot_groups
+from tailmoe.training.shot_groups import ShotBounds
+from tailmoe.training.study import summarise
+from tailmoe.training.terminal import metrics_lines
+
+SMALL = [40, 40, 12, 11, 10, 9, 3, 2, 2]
+
+
+def test_shot_groups_are_above_100_from_100_to_20_and_below_20():
+    assert shot_groups([500, 101, 100, 20, 19]) == {"many": [0, 1], "medium": [2, 3], "few": [4]}
+
+
+@pytest.mark.parametrize(
+    ("counts", "many", "few"),
+    [
+        (SMALL, 3, 3),
+        (range(1, 101), 33, 33),
+        (range(1, 9), 3, 3),
+        ([2] * 5 + [5, 9, 10, 12], 3, 5),
+        ([100] * 5 + [9] * 2, 0, 2),
+        ([7] * 6, 0, 0),
+        ([5], 0, 0),
+    ],
+)
+def test_without_a_class_of_more_than_100_images_the_groups_are_thirds_of_the_classes(counts, many, few):
+    groups = shot_groups(counts)
+    assert (len(groups["many"]), len(groups["few"])) == (many, few)
+    assert sum(map(len, groups.values())) == len(counts)
+    bounds = ShotBounds.of(counts)
+    assert bounds.terciles
+    assert bounds.few_below <= bounds.many_above
+    of_size = {}
+    for group, members in groups.items():
+        for c in members:
+            assert of_size.setdefault(counts[c], group) == group, "classes of one size are in two groups"
+
+
+def test_bounds_that_are_given_hold_for_small_classes_too():
+    assert ShotBounds.of(SMALL, many_above=30) == (30, 20, False)
+    assert ShotBounds.of(SMALL, few_below=5) == (100, 5, False)
+    groups = shot_groups(SMALL, ShotBounds.of(SMALL, 30, 5))
+    assert groups == {"many": [0, 1], "medium": [2, 3, 4, 5], "few": [6, 7, 8]}
+
+
+@pytest.mark.parametrize(
+    ("many_above", "few_below", "message"),
+    [
+        (0, None, "`many_above` must be a whole number of training images above 0, got 0"),
+        (None, 2.5, "`few_below` must be a whole number of training images above 0, got 2.5"),
+        (10, None, r"`few_below` must be at most `many_above` \+ 1, got 20 and 10"),
+    ],
+)
+def test_bounds_without_meaning_are_told(many_above, few_below, message):
+    with pytest.raises(BadInputError, match=message):
+        ShotBounds.of(SMALL, many_above, few_below)
+
+
+@pytest.fixture
+def results():
+    """Results that were written before bounds were recorded."""
+    models = Path(__file__).parents[2] / "hub_cards" / "models"
+    found = json.loads((models / "icl-moe-fashion-mnist-lt" / "results.json").read_text())
+    found["dataset"].pop("shot_bounds", None)
+    return found
+
+
+def test_old_results_have_the_fields_bounds_and_new_ones_their_own_in_card_table_and_figure(results, tmp_path):
+    new = copy.deepcopy(results)
+    new["dataset"]["shot_bounds"] = {"many_above": 37, "few_below": 12, "terciles": True}
+    before, after = (str(render_model_card(each)) for each in (results, new))
+    assert (
+        "mean over the classes with more than 100, with 20 to 100 and with fewer than 20 training images.\n" in before
+    )
+    thirds = "with more than 37, with 12 to 37 and with fewer than 12 training images: thirds of the classes, none of"
+    assert f"mean over the classes {thirds} which has more than 100." in after
+    assert "| more than 37" in after
+    assert "more than 100," not in after
+    assert f"Many, medium and few: classes {thirds}" in results_table(new)
+    images = []
+    for number, each in enumerate((results, new)):
+        accuracy_per_class_figure(each, tmp_path / f"{number}.png")
+        images.append((tmp_path / f"{number}.png").read_bytes())
+    assert images[0] != images[1]
+    study = summarise([new]) | {"command": "tailmoe study"}
+    (tmp_path / "new.json").write_text(json.dumps(study))
+    assert f"fewer than 20 training images ({new['name']}: {thirds} which has more than 100). Width" in readme_table(
+        tmp_path
+    )
+
+
+def test_the_terminal_names_the_bounds(results):
+    lines = "\n".join(metrics_lines(results["metrics"]))
+    assert "many-shot (> 100 training images)" in lines
+    bounds = {"many_above": 37, "few_below": 12, "terciles": True}
+    assert "medium-shot (12 to 37)" in "\n".join(metrics_lines(results["metrics"] | {"shot_bounds": bounds}))
+
+
+def test_bounds_of_a_recipe_are_in_the_results_and_hold_for_a_later_evaluation(tmp_path, fashion, capsys):
+    for split in ("train", "test"):
+        fashion[split].to_parquet(tmp_path / f"{split}.parquet")
+    run = tmp_path / "run"
+    values = ["training.num_train_epochs=1", "model.hidden_sizes=[4,4,8]", f"data.name={tmp_path}"]
+    values += ["training.many_above=30", "training.few_below=6"]
+    assert cli.main(["train", "quickstart", "--output-dir", str(run), "--set", *values]) == 0
+    results = json.loads((run / "results.json").read_text())
+    assert results["dataset"]["shot_bounds"] == {"many_above": 30, "few_below": 6, "terciles": False}
+    assert cli.main(["evaluate", str(run), "--json", str(tmp_path / "metrics.json")]) == 0
+    assert "few-shot (< 6)" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert all(metrics[f"{group}_accuracy"] == results["metrics"][f"{group}_accuracy"] for group in ("many", "few"))
