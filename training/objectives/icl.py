@@ -1,6 +1,6 @@
 """The objective of ICL-MoE."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,8 @@ class ICLObjective(Objective):
             inside the competition (Menon et al., ICLR 2021), at least 0.
     """
 
+    model_options: ClassVar[dict[str, bool]] = {"as_trained": True}  # the last stage is in evaluation mode
+
     def __init__(
         self,
         config: PreTrainedConfig,
@@ -108,6 +110,7 @@ class ICLObjective(Objective):
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
         self.logit_adjustment = logit_adjustment
+        self.training_logit_adjustment = 1.0 if config.balanced_heads else logit_adjustment
         classes, experts, features = config.num_labels, config.num_experts, config.feature_size
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))
