@@ -8,12 +8,15 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .early_exit import ComputedOnce, with_parts
 
 REFUSED = ("hgnet_v2", "pvt_v2")  # the one has no features, the other puts a batch together by the number of images
 COPY = re.compile(r"\.experts\.\d+\.")  # in the name of a parameter that each expert has of its own
@@ -94,6 +97,14 @@ def _join(outputs: Sequence[Any]) -> Any:
     return first
 
 
+def _pooled(outputs: ModelOutput) -> Tensor:
+    pooled = outputs.get("pooler_output")
+    if pooled is None:
+        pooled = outputs.last_hidden_state
+    # maps (B, D, H, W), tokens (B, tokens, D) with the class token first, or features (B, D)
+    return pooled.mean(dim=(-2, -1)) if pooled.dim() == 4 else pooled[:, 0] if pooled.dim() == 3 else pooled
+
+
 class Backbone(nn.Module):
     """A model of transformers or timm that gives each expert's features of an image.
 
@@ -139,14 +150,27 @@ class Backbone(nn.Module):
     def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Features (B, M, D), and on request the maps or tokens that the experts share, the first stage's first."""
         outputs = self.model(pixel_values, output_hidden_states=output_hidden_states, **self.options)
-        pooled = outputs.get("pooler_output")
-        if pooled is None:
-            pooled = outputs.last_hidden_state
-        # maps (M B, D, H, W), tokens (M B, tokens, D) with the class token first, or features (M B, D)
-        pooled = pooled.mean(dim=(-2, -1)) if pooled.dim() == 4 else pooled[:, 0] if pooled.dim() == 3 else pooled
-        features = pooled.reshape(self.num_experts, len(pixel_values), -1).transpose(0, 1)
+        features = _pooled(outputs).reshape(self.num_experts, len(pixel_values), -1).transpose(0, 1)
         states = (outputs.get("hidden_states") or ())[: self.num_shared_states]
         return features, [state for state in states if len(state) == len(pixel_values)]
+
+    def ask(self, pixel_values: Tensor) -> Generator[Tensor, Tensor | None, None]:
+        """Each expert's features (n, D) in order; is sent which of the n images go on to the next one, None for all.
+
+        What comes before the first stage or block is computed again for the images that go on; shared stages and blocks
+        are computed once.
+        """
+        copies = {name: part for name, part in self.model.named_modules() if isinstance(part, ExpertCopies)}
+        shared = {
+            name: ComputedOnce(self.model.get_submodule(name)) for name in stage_names(self.model)[: -len(copies)]
+        }
+        for index in range(self.num_experts):
+            one_expert = with_parts(self.model, shared | {name: part.experts[index] for name, part in copies.items()})
+            go_on = yield _pooled(one_expert(pixel_values, **self.options)).flatten(1)
+            if go_on is not None:
+                pixel_values = pixel_values[go_on]
+                for stage in shared.values():
+                    stage.keep(go_on)
 
     def load_weights(self, pretrained: PreTrainedModel) -> None:
         """Take the weights of `pretrained`, each expert's copies too.

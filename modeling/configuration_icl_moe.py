@@ -7,7 +7,14 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from .backbone import backbone_feature_size, resolve_backbone
-from .validation import check_at_least, check_class_counts, check_stages, reject_misspelt
+from .label_prior import check_label_prior
+from .validation import (
+    check_at_least,
+    check_class_counts,
+    check_early_exit_threshold,
+    check_stages,
+    reject_misspelt,
+)
 
 
 @strict
@@ -38,6 +45,14 @@ class ICLMoEConfig(PreTrainedConfig):
             then only shapes the features. Without it the first classifier predicts.
         class_counts: Training images of each class, if known. The model's own loss then uses Balanced Softmax
             for the balanced heads, and readers of the model learn how rare each class was.
+        training_logit_adjustment: tau of the log class counts that training added to the logits that predict: 1 if they
+            assume that all classes are equally frequent, 0 if they assume the training frequencies. The Trainer sets it;
+            None for what the model's own loss does: 1 for balanced heads with `class_counts`, else 0.
+        label_prior: How frequent the classes are where the model predicts, as probabilities or counts; see
+            [`~ICLMoEForImageClassification.set_label_prior`]. None leaves the logits as trained.
+        early_exit_threshold: In (0, 1]: experts are asked in order, and an image stops when the largest probability of
+            the mean of their logits so far is at least this. None asks every expert. It acts on predictions alone: in
+            evaluation mode, without labels, hidden states and gradients.
 
     Example:
         >>> from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
@@ -45,7 +60,12 @@ class ICLMoEConfig(PreTrainedConfig):
     """
 
     model_type = "icl_moe"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["representation_logits", "expert_features", "hidden_states"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "representation_logits",
+        "expert_features",
+        "hidden_states",
+        "num_experts_used",
+    ]
     sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
 
     num_channels: int = 3
@@ -61,6 +81,9 @@ class ICLMoEConfig(PreTrainedConfig):
     logit_scale: float | int = 30.0
     balanced_heads: bool = True
     class_counts: list[int] | tuple[int, ...] | None = None
+    training_logit_adjustment: float | int | None = None
+    label_prior: list[float | int] | tuple[float | int, ...] | None = None
+    early_exit_threshold: float | int | None = None
 
     def __post_init__(self, **kwargs):
         reject_misspelt(type(self), kwargs)
@@ -79,6 +102,8 @@ class ICLMoEConfig(PreTrainedConfig):
         )
         check_stages(self.hidden_sizes, self.depths, minimum=2)
         check_class_counts(self.class_counts, self.num_labels)
+        check_label_prior(self)
+        check_early_exit_threshold(self.early_exit_threshold)
         if not 0 < self.logit_scale < math.inf:
             raise ValueError(f"`logit_scale` must be a number above 0, got {self.logit_scale}.")
 
@@ -86,6 +111,11 @@ class ICLMoEConfig(PreTrainedConfig):
     def feature_size(self) -> int:
         """Number of features D of each expert."""
         return self.hidden_sizes[-1] if self.backbone_config is None else backbone_feature_size(self.backbone_config)
+
+    @property
+    def own_logit_adjustment(self) -> float:
+        """What `training_logit_adjustment` is of the model's own loss."""
+        return 1.0 if self.balanced_heads and self.class_counts is not None else 0.0
 
 
 __all__ = ["ICLMoEConfig"]

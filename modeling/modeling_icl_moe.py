@@ -4,6 +4,7 @@ Chen et al., "Enhancing Mixture of Experts with Independent and Collaborative Le
 Recognition", IJCAI 2025.
 """
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone import Backbone
 from .configuration_icl_moe import ICLMoEConfig
+from .early_exit import Experts, exit_early
+from .label_prior import re_aimed
 from .layers import ExpertCosine, ExpertLinear, conv_norm, residual_stage, shallow_projection
 from .modeling_tailmoe import TailMoEPreTrainedModel
 
@@ -24,13 +27,15 @@ class ICLMoEImageClassifierOutput(ModelOutput):
 
     Args:
         loss: Scalar, when labels are given.
-        logits: (B, C), the ensemble's: the mean of `expert_logits`.
-        expert_logits: (B, M, C), each expert's prediction.
+        logits: (B, C), the ensemble's: the mean of `expert_logits`; with early exit, of the experts that were asked.
+        expert_logits: (B, M, C), each expert's prediction, in evaluation mode re-aimed at `config.label_prior`.
         representation_logits: (B, M, C), from the classifiers that shape the features; the same tensor as
-            `expert_logits` in a model without balanced heads.
+            `expert_logits` in a model without balanced heads and label prior.
         expert_features: (B, M, D), each expert's pooled features.
         hidden_states: The shared maps, the stem's first, each (B, width, H, W), on request; of a backbone with tokens
             (B, tokens, width).
+        num_experts_used: (B,), how many experts were asked, with early exit alone. Then there are only this and `logits`,
+            for no image knows the experts that it did not ask.
     """
 
     loss: Tensor | None = None
@@ -39,6 +44,7 @@ class ICLMoEImageClassifierOutput(ModelOutput):
     representation_logits: Tensor | None = None
     expert_features: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+    num_experts_used: Tensor | None = None
 
 
 class ICLMoEExpert(nn.Module):
@@ -100,6 +106,7 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        as_trained: bool = False,
     ) -> ICLMoEImageClassifierOutput:
         """Classify images.
 
@@ -107,10 +114,15 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
             pixel_values: (B, num_channels, H, W), normalised as the image processor does.
             labels: (B,), class ids; gives `loss`. It is the experts' mean cross-entropy, plus that of the balanced
                 heads, by Balanced Softmax when `config.class_counts` is known. The full objective of the paper needs
-                state and a schedule: see `tailmoe.training.ICLObjective`.
-            output_hidden_states: Return the shared maps; the configuration's choice if None.
+                state and a schedule: see `tailmoe.training.ICLObjective`. It is of the logits as trained and of every
+                expert, whatever the label prior and the early exit.
+            output_hidden_states: Return the shared maps; the configuration's choice if None. They are given without early exit.
+            as_trained: Every expert's logits without label prior and early exit, as in training mode.
         """
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if labels is None and not (wants_states or as_trained) and self._may_exit_early():
+            logits, used = exit_early(self.ask_experts(pixel_values), self.config.early_exit_threshold)
+            return ICLMoEImageClassifierOutput(logits=logits, num_experts_used=used)
         if self.backbone is None:
             maps = self._shared_maps(pixel_values)
             expert_features = torch.stack([expert(maps[1:]).mean(dim=(-2, -1)) for expert in self.experts], dim=1)
@@ -119,13 +131,38 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
         representation_logits = expert_logits = self.classifier(expert_features)  # (B, M, C)
         if self.balanced_classifier is not None:
             expert_logits = self.balanced_classifier(expert_features.detach())
+        loss = None if labels is None else self._loss(representation_logits, expert_logits, labels)
+        if not self.training and not as_trained:
+            expert_logits = re_aimed(expert_logits, self.config)
         return ICLMoEImageClassifierOutput(
-            loss=None if labels is None else self._loss(representation_logits, expert_logits, labels),
+            loss=loss,
             logits=expert_logits.mean(dim=1),
             expert_logits=expert_logits,
             representation_logits=representation_logits,
             expert_features=expert_features,
             hidden_states=tuple(maps) if wants_states else None,
+        )
+
+    def ask_experts(self, pixel_values: Tensor) -> Experts:
+        """Each expert's prediction (n, C) in order, for the images (B, ...) that go on to it, see `exit_early`."""
+        features = self._ask_for_features(pixel_values) if self.backbone is None else self.backbone.ask(pixel_values)
+        head, go_on = self.balanced_classifier or self.classifier, None
+        for index in range(self.config.num_experts):
+            logits = head(features.send(go_on)[:, None], slice(index, index + 1))[:, 0]
+            go_on = yield re_aimed(logits, self.config)
+
+    def _ask_for_features(self, pixel_values: Tensor) -> Generator[Tensor, Tensor | None, None]:
+        maps = self._shared_maps(pixel_values)[1:]
+        for expert in self.experts:
+            go_on = yield expert(maps).mean(dim=(-2, -1))
+            if go_on is not None:
+                maps = [each[go_on] for each in maps]
+
+    def _may_exit_early(self) -> bool:
+        """In prediction; exported and compiled models ask every expert, for their graph cannot depend on the images."""
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        return self.config.early_exit_threshold is not None and not (
+            self.training or torch.is_grad_enabled() or traced
         )
 
     def shared_modules(self) -> list[nn.Module]:

@@ -78,9 +78,28 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     data = data_of_run(args.model) if args.data is None else {"name": args.data}
     data |= {name: value for name, value in _columns(args).items() if value is not None}
-    metrics = evaluate_model(args.model, data, args.split, args.on_bad_image, args.backend)
+    thresholds = args.early_exit_threshold
+    if len(thresholds) > 1:
+        return _early_exit_curve(args, data)
+    options = args.split, args.on_bad_image, args.backend, thresholds[0] if thresholds else None
+    metrics = evaluate_model(args.model, data, *options)
     sys.stdout.write("\n".join(metrics_lines(metrics)) + "\n")
     _write_json(args.json, metrics)
+    return 0
+
+
+def _early_exit_curve(args: argparse.Namespace, data: dict) -> int:
+    from tailmoe.training.early_exit_curve import early_exit_curve
+    from tailmoe.training.figures.early_exit import early_exit_figure
+    from tailmoe.training.terminal import early_exit_table
+
+    if args.backend != "torch":
+        raise BadInputError(f"`--early-exit-threshold` is for `--backend torch`, got {args.backend}.")
+    curve = early_exit_curve(args.model, args.early_exit_threshold, data, args.split, args.on_bad_image)
+    sys.stdout.write("\n".join(early_exit_table(curve)) + "\n")
+    _write_json(args.json, curve)
+    if args.json is not None:
+        early_exit_figure(curve, args.json.with_suffix(".png"))
     return 0
 
 

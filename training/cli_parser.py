@@ -28,6 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_columns(evaluate)
     evaluate.add_argument("--on-bad-image", default="error", choices=("error", "skip"), help="default error")
     _add_backend(evaluate)
+    evaluate.add_argument(
+        "--early-exit-threshold",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="ask experts until they are this sure, in (0, 1]; several draw accuracy against operations beside --json",
+    )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all metrics, with those of each class")
 
     predict = _add(commands, "predict", "name what is in images", help_texts.PREDICT)
@@ -160,8 +168,8 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="torch",
-        choices=("torch", "onnx"),
-        help="what runs the model (default torch); onnx keeps its export in MODEL/onnx for the next time",
+        choices=("torch", "onnx", "onnx-int8"),
+        help="what runs the model (default torch); the others keep their export in MODEL/onnx for the next time",
     )
 
 

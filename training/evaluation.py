@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput, cached_file
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
 from tailmoe.training.data.encoded_images import image_loader, report_unreadable
+from tailmoe.training.early_exit import early_exit_metrics, set_early_exit
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.faults import naming_faults
 from tailmoe.training.inference import OUTPUTS, fuse_for_inference, onnx_runner
@@ -72,13 +73,15 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
 
     Args:
         name: A run's folder or a Hub id.
-        backend: `"torch"` or `"onnx"`.
+        backend: `"torch"`, `"onnx"`, or `"onnx-int8"`.
 
     Raises:
         BadInputError: If there is no such model, or ONNX Runtime is asked for and not installed.
     """
     model, processor = load_model(name)
-    return onnx_runner(model, processor, name) if backend == "onnx" else model, model, processor
+    if backend == "torch":
+        return model, model, processor
+    return onnx_runner(model, processor, name, int8=backend == "onnx-int8"), model, processor
 
 
 @naming_faults()
@@ -91,7 +94,7 @@ def predict_split(
     on_bad_image: str = "error",
     batch_size: int = 256,
 ) -> dict[str, Tensor]:
-    """What `run` returns for a split, on the CPU: `labels`, `logits`, and `expert_logits` and `gate_probs` if any."""
+    """What `run` returns for a split, on the CPU: `labels`, `logits`, and the others of `OUTPUTS` if any."""
     normalization = Normalization(processor).to(device)
     outputs = defaultdict(list)
     for batch in tqdm(image_loader(images, batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
@@ -113,7 +116,7 @@ def evaluate_images(
     run: Runner | None = None,
     shot_bounds: ShotBounds | None = None,
 ) -> dict:
-    """All metrics of the model on a split, with those of its experts and its gate, as `results.json` has them.
+    """All metrics of the model on a split, with those of its experts, gate or early exit, as `results.json` has them.
 
     `run` runs the model where it is not the model itself that does.
     """
@@ -121,6 +124,8 @@ def evaluate_images(
     metrics = classification_metrics(
         outputs["logits"], outputs["labels"], class_counts, outputs.get("expert_logits"), shot_bounds
     )
+    if "num_experts_used" in outputs:
+        metrics["early_exit"] = early_exit_metrics(model, processor, outputs["num_experts_used"])
     if "gate_probs" in outputs:
         similarity, matrix = pairwise_embedding_similarity(model.expert_hidden.weight.detach().cpu())
         metrics |= {
@@ -133,7 +138,12 @@ def evaluate_images(
 
 
 def evaluate_model(
-    model_name: str, data: dict, split: str = "test", on_bad_image: str = "error", backend: str = "torch"
+    model_name: str,
+    data: dict,
+    split: str = "test",
+    on_bad_image: str = "error",
+    backend: str = "torch",
+    early_exit_threshold: float | None = None,
 ) -> dict:
     """Metrics of a saved model on a data set, and `shot_bounds`, those of the images that it was trained on.
 
@@ -142,12 +152,34 @@ def evaluate_model(
         data: Arguments of `load_long_tailed`.
         split: `"train"` or `"test"`.
         on_bad_image: `"error"` or `"skip"`.
-        backend: `"torch"` or `"onnx"`.
+        backend: `"torch"`, `"onnx"` or `"onnx-int8"`.
+        early_exit_threshold: Takes the place of the model's own.
 
     Raises:
-        BadInputError: If the model or the data cannot be read, or the data has a class the model does not know.
+        BadInputError: If the model or the data cannot be read, the data has a class the model does not know, or the model
+            has no early exit.
     """
+    if early_exit_threshold is not None and backend != "torch":
+        raise BadInputError(
+            f"`--early-exit-threshold` is for `--backend torch`, got {backend}: exported models ask every expert."
+        )
     run, model, processor = load_runner(model_name, backend)
+    if early_exit_threshold is not None:
+        set_early_exit(model, early_exit_threshold)
+    images = images_for_model(model_name, model, processor, data, split, on_bad_image)
+    counts = getattr(model.config, "class_counts", None)
+    bounds = shot_bounds_of(model_name, counts)
+    metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
+    return metrics | {"shot_bounds": bounds._asdict()}
+
+
+def images_for_model(
+    model_name: str, model: PreTrainedModel, processor: BaseImageProcessor, data: dict, split: str, on_bad_image: str
+) -> DecodedImages | EncodedImages:
+    """A split as the model sees it, labelled with the model's class ids.
+
+    Args, Raises: As `evaluate_model`.
+    """
     dataset = load_long_tailed(**data)[split]
     known = {name: int(index) for name, index in model.config.label2id.items()}
     names = dataset.features["label"].names
@@ -159,13 +191,10 @@ def evaluate_model(
         )
     images = load_images(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
     images.labels = torch.tensor([known[name] for name in names])[images.labels]
-    counts = getattr(model.config, "class_counts", None)
-    bounds = _shot_bounds(model_name, counts)
-    metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
-    return metrics | {"shot_bounds": bounds._asdict()}
+    return images
 
 
-def _shot_bounds(model_name: str, class_counts: list[int] | None) -> ShotBounds:
+def shot_bounds_of(model_name: str, class_counts: list[int] | None) -> ShotBounds:
     """Those of the results beside a model, else of its training counts."""
     path = cached_file(model_name, "results.json", _raise_exceptions_for_missing_entries=False)
     if path is not None:

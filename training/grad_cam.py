@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tailmoe.modeling.label_prior import re_aimed
 from tailmoe.training.errors import BadInputError
 
 
@@ -39,7 +40,7 @@ def grad_cam(model: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, Tens
     with torch.enable_grad():
         features = maps.mean(dim=(-2, -1)).requires_grad_()
         if kind == "icl_moe":
-            logits = (model.balanced_classifier or model.classifier)(features)
+            logits = re_aimed((model.balanced_classifier or model.classifier)(features), model.config)
         else:
             logits = model.expert_classifier(model.expert_hidden(features).relu())
         best, answers = logits.max(dim=-1)
@@ -60,6 +61,7 @@ def _of_backbone(model: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, 
         expert_logits = outputs.expert_logits
         if model.config.model_type == "icl_moe":  # its balanced heads read detached features
             expert_logits = (model.balanced_classifier or model.classifier)(outputs.expert_features)
+            expert_logits = re_aimed(expert_logits, model.config)
         best, answers = expert_logits.max(dim=-1)  # (B, M)
         inputs = inputs * (best.shape[1] // len(inputs))  # the same for all experts that share the last stage
         gradients = [

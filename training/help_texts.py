@@ -36,6 +36,14 @@ calibration error. Shot groups are those of the images the model was trained on.
 
   tailmoe evaluate runs/quickstart
   tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
+  tailmoe evaluate runs/quickstart --backend onnx-int8
+
+With early exit the experts of an ICL-MoE are asked in order, for each image until the mean of those asked gives one class
+at least the threshold's probability; told are the experts asked and the floating-point operations saved. With several
+thresholds all are measured; --json then writes the record, and draws it beside.
+
+  tailmoe evaluate runs/quickstart --early-exit-threshold 0.7
+  tailmoe evaluate runs/quickstart --early-exit-threshold 0.5 0.6 0.7 0.8 0.9 --json early-exit.json
 """
 
 PREDICT = """\

@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
 }
 # the run sets these itself: from the data, the command line and the recipe's name
-SET_BY_THE_RUN = {"class_counts", "output_dir", "seed", "config", "self"}
+SET_BY_THE_RUN = {"class_counts", "training_logit_adjustment", "output_dir", "seed", "config", "self"}
 
 
 class _Loader(yaml.SafeLoader):

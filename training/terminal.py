@@ -28,7 +28,28 @@ def metrics_lines(metrics: dict) -> list[str]:
     rows = [(label.format(**bounds), percent(metrics[name])) for name, label in SHOWN_METRICS.items()]
     rows += [(f"expert {index + 1}", percent(value)) for index, value in enumerate(metrics.get("expert_accuracy", []))]
     rows += [(label, f"{metrics[name]:.3f}") for name, label in SHOWN_SCALARS.items() if name in metrics]
+    if (saved := metrics.get("early_exit")) is not None:
+        rows += [
+            (f"asked {n} expert{'s' if n > 1 else ''}", percent(share))
+            for n, share in enumerate(saved["image_shares"], start=1)
+        ]
+        rows += [("experts asked, mean", f"{saved['mean_experts']:.2f}")]
+        rows += [("operations (FLOPs) saved", percent(saved["flops_saved"]))]
     return [f"{label:<36}{value:>8}" for label, value in rows]
+
+
+def early_exit_table(curve: dict) -> list[str]:
+    """One line for each threshold of `early_exit_curve`."""
+    lines = [f"{'threshold':>9}{'accuracy':>10}{'few-shot':>10}{'experts':>9}{'FLOPs saved':>13}"]
+    for point in [*curve["points"], curve["without"]]:
+        accuracies = f"{percent(point['accuracy']):>10}{percent(point['few_accuracy']):>10}"
+        saved = point.get("early_exit")
+        lines.append(
+            f"{'none':>9}{accuracies}"
+            if saved is None
+            else f"{saved['threshold']:>9g}{accuracies}{saved['mean_experts']:>9.2f}{percent(saved['flops_saved']):>13}"
+        )
+    return lines
 
 
 def prediction_lines(prediction: dict) -> list[str]:

@@ -11,6 +11,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
 
+from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
@@ -100,6 +101,9 @@ class LongTailTrainer(EvaluatingTrainer):
         check_sharding(self, objective)
         self._place_images()
         self.objective = None if objective is None else objective.to(args.device)
+        if isinstance(model, TailMoEPreTrainedModel):
+            tau = None if objective is None else objective.training_logit_adjustment
+            model.config.training_logit_adjustment = tau
         augmentation = BatchAugmentation(
             crop_padding=args.crop_padding,
             min_crop_area=args.min_crop_area,
@@ -227,8 +231,7 @@ class LongTailTrainer(EvaluatingTrainer):
             outputs = model(pixel_values=pixel_values, labels=labels)
             return outputs, {"model_loss": outputs.loss}
         if outputs is None:
-            kwargs = {"output_hidden_states": True} if self.objective.uses_hidden_states else {}
-            outputs = model(pixel_values=pixel_values, **kwargs)
+            outputs = model(pixel_values=pixel_values, **self.objective.model_options)
         return outputs, self.objective(outputs, labels, progress, active)
 
     def _count_terms(self, active: tuple[str, ...]) -> None:

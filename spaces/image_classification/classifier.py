@@ -79,7 +79,8 @@ class Classifier:
         inputs = self.processor(image, return_tensors="pt")
         with self.lock, torch.enable_grad():
             outputs, maps = self._with_maps(inputs["pixel_values"].requires_grad_())
-            heat = self._grad_cam(self._expert_logits(outputs), maps)
+            answers = outputs["expert_logits"][0].argmax(dim=-1)
+            heat = self._grad_cam(self._expert_logits(outputs), answers, maps)
         gate = outputs.get("gate_probs")
         return View(
             image=image,
@@ -109,11 +110,11 @@ class Classifier:
         return outputs, maps * (self.num_experts // len(maps))
 
     @staticmethod
-    def _grad_cam(expert_logits: Tensor, maps: list[Tensor]) -> Tensor:
-        """Logits (M, C) -> (M, H, W): each expert's maps, weighed by what each channel adds to its answer."""
+    def _grad_cam(expert_logits: Tensor, answers: Tensor, maps: list[Tensor]) -> Tensor:
+        """Logits (M, C), answers (M,) -> (M, H, W): each expert's maps, weighed by what each channel adds to its answer."""
         heat = []
-        for logits, hidden in zip(expert_logits, maps, strict=True):
-            (gradient,) = torch.autograd.grad(logits.max(), hidden, retain_graph=True)
+        for logits, answer, hidden in zip(expert_logits, answers, maps, strict=True):
+            (gradient,) = torch.autograd.grad(logits[answer], hidden, retain_graph=True)
             weights, channels = as_map(gradient).mean(dim=(-2, -1)), as_map(hidden.detach())
             heat.append((weights[..., None, None] * channels)[0].sum(dim=0).relu())
         heat = torch.stack(heat)
@@ -154,10 +155,18 @@ class Classifier:
         return counts / counts.sum()
 
     def own_prior(self) -> Tensor:
-        """The prior that the model's own answer assumes: balanced heads, that all classes are equally frequent."""
-        if self.is_icl and self.model.config.balanced_heads:
-            return torch.full((len(self.counts),), 1 / len(self.counts))
-        return self.training_prior()
+        """The prior that the model's own answer assumes: the one it is aimed at, or what its training left.
+
+        Training added tau log n to the logits, with balanced heads n itself, so that n^(1 - tau) is left. Models of before
+        these fields were saved do not have them.
+        """
+        config = self.model.config
+        if getattr(config, "label_prior", None) is not None:
+            return torch.tensor(config.label_prior).clamp(min=torch.finfo(torch.float).tiny)
+        tau = getattr(config, "training_logit_adjustment", None)
+        if tau is None:
+            tau = 1.0 if self.is_icl and config.balanced_heads else 0.0
+        return self.training_prior() if tau == 0 else ((1 - tau) * self.training_prior().log()).softmax(dim=-1)
 
     def expert_similarity(self) -> Tensor:
         """Cosine similarity (M, M) of the experts' first-layer weights."""

@@ -16,7 +16,15 @@ CODE = {
     "icl_moe": {"configuration_icl_moe.py", "modeling_icl_moe.py"},
     "snnl_moe": {"configuration_snnl_moe.py", "modeling_snnl_moe.py"},
 }
-SHARED = {"backbone.py", "layers.py", "modeling_tailmoe.py", "validation.py", "image_processing_tailmoe.py"}
+SHARED = {
+    "backbone.py",
+    "early_exit.py",
+    "image_processing_tailmoe.py",
+    "label_prior.py",
+    "layers.py",
+    "modeling_tailmoe.py",
+    "validation.py",
+}
 WEIGHTS = {"config.json", "model.safetensors", "preprocessor_config.json"}
 ELSEWHERE = """
 import json, sys

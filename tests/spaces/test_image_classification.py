@@ -18,6 +18,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
+from tailmoe.modeling.label_prior import log_assumed_prior
 
 from .conftest import MODELS, ROOT, SPACE
 from .load import load
@@ -251,3 +252,26 @@ def test_priors_at_the_marks_of_the_slider(monkeypatch):
         classifier, logits = Classifier(str(MODELS / name)), torch.randn(10)
         own_place = prior_at(1.0 if balanced else 0.0, classifier.training_prior(), torch.ones(10))
         torch.testing.assert_close(classifier.probabilities(logits, own_place), logits.softmax(-1))
+
+
+def test_the_prior_of_its_own_answer_is_the_one_that_the_model_assumes(monkeypatch):
+    monkeypatch.syspath_prepend(str(SPACE))
+    from classifier import Classifier
+
+    for name, tau in (("icl-moe", None), ("cross-entropy", None), ("snnl-moe", None), ("snnl-moe", 0.5)):
+        classifier = Classifier(str(MODELS / f"{name}-fashion-mnist-lt"))
+        classifier.model.config.training_logit_adjustment = tau
+        torch.testing.assert_close(classifier.own_prior().log(), log_assumed_prior(classifier.model.config))
+
+
+def test_a_model_with_a_label_prior_is_shown_as_aimed_at_it(monkeypatch):
+    monkeypatch.syspath_prepend(str(SPACE))
+    from classifier import Classifier
+
+    classifier = Classifier(str(MODELS / "icl-moe-fashion-mnist-lt"))
+    image, equal = Image.open(EXAMPLES / "shirt.png"), torch.full((10,), 0.1)
+    as_trained = classifier.probabilities(classifier.view(image).logits, equal)
+    classifier.model.set_label_prior([0] + [1] * 9)
+    view = classifier.view(image)
+    assert view.logits.softmax(-1)[0] < 1e-30
+    torch.testing.assert_close(classifier.probabilities(view.logits, equal), as_trained)

@@ -1,18 +1,24 @@
 """Models made ready to predict: fused and exported ones answer as the plain model does."""
 
 import copy
+import shutil
 import sys
+from pathlib import Path
 
+import onnx
 import onnxruntime
 import pytest
 import torch
 from torch import nn
-from transformers import ResNetConfig, ResNetForImageClassification
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification, TailMoEImageProcessor
+from tailmoe.training.data import load_images, load_long_tailed
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluation import load_model, load_runner, predict_split
 from tailmoe.training.inference import OUTPUTS, fuse_for_inference, onnx_runner, with_fast_layout
 
+MODELS = Path(__file__).parents[2] / "hub_cards" / "models"
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -82,6 +88,54 @@ def test_onnx_runtime_answers_the_same_for_any_number_of_images_and_keeps_its_ex
     onnx_runner(fused, processor, str(tmp_path))
     assert export.stat().st_mtime_ns > written, "weights that are newer were not exported"
     assert [path.name for path in export.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("name", ["icl-moe", "cross-entropy", "snnl-moe"])
+def test_exported_models_label_the_test_images_as_torch_does_in_int8_too(name, tmp_path):
+    folder = shutil.copytree(MODELS / f"{name}-fashion-mnist-lt", tmp_path / name)
+    model, processor = load_model(str(folder))
+    images = load_images(load_long_tailed("fashion_mnist_lt")["test"], processor)
+    labels = predict_split(model, images, processor)["logits"].argmax(-1)
+    assert len(labels) == 2000
+    for backend, least in (("onnx", 0.999), ("onnx-int8", 0.995)):
+        run, *_ = load_runner(str(folder), backend)
+        same = (predict_split(run, images, processor)["logits"].argmax(-1) == labels).float().mean()
+        assert same >= least, f"{backend}: {same:.4f}"
+    sizes = [(folder / "onnx" / file).stat().st_size for file in ("model_int8.onnx", "model.onnx")]
+    assert sizes[0] < 0.45 * sizes[1]
+
+
+def test_matrix_products_of_a_backbone_run_in_int8(tmp_path):
+    torch.manual_seed(0)
+    backbone = ViTConfig(
+        image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=3, num_attention_heads=2, intermediate_size=128
+    )
+    model = ICLMoEForImageClassification(ICLMoEConfig(backbone_config=backbone, num_labels=10)).eval()
+    model.save_pretrained(tmp_path)
+    processor = TailMoEImageProcessor(num_channels=3, size={"height": 32, "width": 32})
+    run = onnx_runner(fuse_for_inference(copy.deepcopy(model)), processor, str(tmp_path), int8=True)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "onnx" / "model_int8.onnx").graph.node]
+    assert kinds.count("MatMulInteger") > 10
+    images = torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(run(pixel_values=images)["logits"], model(images).logits, rtol=0, atol=1)
+
+
+def test_an_export_is_made_anew_when_the_label_prior_has_changed_and_asks_every_expert(processor, tmp_path):
+    config = ICLMoEConfig(num_channels=1, hidden_sizes=[4, 8], depths=[1, 1], num_labels=3, class_counts=[9, 5, 1])
+    model = ICLMoEForImageClassification(config).eval()
+    images = torch.randn(2, 1, 28, 28)
+    for prior in (None, [1, 1, 8]):
+        model.set_label_prior(prior)
+        model.config.early_exit_threshold = 0.01
+        model.save_pretrained(tmp_path)
+        expected = model(images).logits  # with gradients: of every expert
+        for int8 in (False, True):
+            run = onnx_runner(copy.deepcopy(model), processor, str(tmp_path), int8)
+            output = run(pixel_values=images)
+            torch.testing.assert_close(output["logits"], expected, **CLOSE)
+            assert output["expert_logits"].shape == (2, 3, 3)
+    assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"model.onnx", "model_int8.onnx"}
 
 
 def test_a_model_of_the_hub_is_exported_to_no_folder(icl, processor, tmp_path, monkeypatch):

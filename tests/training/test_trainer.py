@@ -126,6 +126,26 @@ def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are
     assert changed == {"balanced_classifier.weight"}
 
 
+@pytest.mark.parametrize(("kind", "options", "tau"), [("icl", {}, 1.0), ("snnl", {}, 0.0), ("snnl", None, None)])
+def test_a_trained_model_tells_which_class_frequencies_its_logits_assume(request, make_trainer, kind, options, tau):
+    model, objective = request.getfixturevalue(kind)
+    model.config.training_logit_adjustment = 0.5  # of an earlier training
+    trainer = make_trainer(model, None if options is None else objective)
+    assert trainer.model.config.training_logit_adjustment == tau
+
+
+def test_a_label_prior_changes_nothing_in_training(make_trainer, icl):
+    model, objective = icl
+    assert objective.last_stage_from() < 1, "the last stage is in evaluation mode"
+    weights = []
+    for prior in (None, [1] * 9 + [100]):
+        model.set_label_prior(prior)
+        trainer = make_trainer(model, objective, num_train_epochs=1)
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_learning_rates_warm_up_fall_to_zero_and_restart_for_the_last_stage(make_trainer, icl):
     trainer = make_trainer(*icl, warmup_steps=2, learning_rate=0.2, last_stage_learning_rate=0.1)
     trainer.create_optimizer()

@@ -20,6 +20,8 @@ class BalancedSoftmaxObjective(Objective):
             known.
     """
 
+    training_logit_adjustment = 1.0
+
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
         check_model_type(self, config, "icl_moe")

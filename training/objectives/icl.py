@@ -1,6 +1,6 @@
 """The objective of ICL-MoE."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,8 @@ class ICLObjective(Objective):
             which all experts read, at least 0.
     """
 
+    model_options: ClassVar[dict[str, bool]] = {"as_trained": True}  # the last stage is in evaluation mode
+
     def __init__(
         self,
         config: PreTrainedConfig,
@@ -115,6 +117,7 @@ class ICLObjective(Objective):
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
         self.logit_adjustment, self.snnl_weight = logit_adjustment, snnl_weight
         self.uses_hidden_states = snnl_weight > 0
+        self.training_logit_adjustment = 1.0 if config.balanced_heads else logit_adjustment
         classes, experts, features = config.num_labels, config.num_experts, config.feature_size
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))

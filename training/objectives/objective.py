@@ -1,5 +1,7 @@
 """What a Trainer asks of every objective."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
@@ -10,7 +12,8 @@ class Objective(nn.Module):
     A subclass defines `active_terms` and `forward`.
     """
 
-    uses_hidden_states = False
+    model_options: ClassVar[dict[str, bool]] = {}  # what the model is called with in training, besides the images
+    training_logit_adjustment = 0.0  # see the configuration's field of this name
 
     def last_stage_from(self) -> float:
         """Progress from which the last stage runs; 1 when the whole run is one stage."""
@@ -30,7 +33,7 @@ class Objective(nn.Module):
         """Weighted loss terms by name; the total loss is their sum.
 
         Args:
-            outputs: Of the model, for B images; with its hidden states if `uses_hidden_states`.
+            outputs: Of the model, for B images, called with `model_options`.
             labels: (B,).
             progress: Share of the run done, in [0, 1].
             active_terms: The terms that act, where `progress` is a tensor that must not be waited for.

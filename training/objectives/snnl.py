@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +46,7 @@ class SNNLObjective(Objective):
         ValueError: If an option is out of its range, or an index names no hidden state.
     """
 
-    uses_hidden_states = True
+    model_options: ClassVar[dict[str, bool]] = {"output_hidden_states": True}
 
     def __init__(
         self,
@@ -73,6 +73,7 @@ class SNNLObjective(Objective):
         if temperature_mode == "learned":
             self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         self.layers, self.logit_adjustment = layers, logit_adjustment
+        self.training_logit_adjustment = logit_adjustment
         if config.backbone_config is None:
             self._check_layers(len(config.hidden_sizes) + 1)  # the stages' maps and the pooled features
         if logit_adjustment:
