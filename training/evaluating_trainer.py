@@ -2,14 +2,21 @@
 
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
+from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import EncodedImages
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.metrics import classification_metrics
 from tailmoe.training.safe_trainer import SafeTrainer
+
+
+def check_skipping(images: Dataset | None, args: LongTailTrainingArguments) -> None:
+    """Raise `BadInputError` if several processes would skip images of batches that they share."""
+    if args.world_size > 1 and isinstance(images, EncodedImages) and args.on_bad_image == "skip":
+        raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
 
 
 class EvaluatingTrainer(SafeTrainer):
@@ -27,9 +34,7 @@ class EvaluatingTrainer(SafeTrainer):
 
     def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
         """As in transformers, by processes that hold the same model."""
-        skips = isinstance(dataloader.dataset, EncodedImages) and self.args.on_bad_image == "skip"
-        if skips and self.args.world_size > 1:
-            raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
+        check_skipping(dataloader.dataset, self.args)
         self.share_statistics()
         return super().evaluation_loop(dataloader, *args, **kwargs)
 

@@ -19,7 +19,7 @@ from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, lo
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.data.samplers import make_sampler
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluating_trainer import EvaluatingTrainer
+from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
@@ -80,13 +80,11 @@ class LongTailTrainer(EvaluatingTrainer):
             else dataset
             for dataset, desc in ((train_dataset, "Decoding train images"), (eval_dataset, "Decoding test images"))
         )
-        if args.world_size > 1:
-            if isinstance(train_dataset, EncodedImages) and args.on_bad_image == "skip":
-                raise BadInputError(
-                    "Several processes cannot skip images of a batch: mend them, `on_bad_image: error`."
-                )
-            if args.ddp_find_unused_parameters is None:  # the heads of a last stage, or all but them
-                args.ddp_find_unused_parameters = objective is not None and objective.last_stage_from() < 1
+        check_skipping(train_dataset, args)
+        if (
+            args.world_size > 1 and args.ddp_find_unused_parameters is None
+        ):  # the heads of a last stage, or all but them
+            args.ddp_find_unused_parameters = objective is not None and objective.last_stage_from() < 1
         self.class_counts = None if train_dataset is None else class_counts(train_dataset, model.config.num_labels)
         kwargs.setdefault("compute_metrics", self._compute_metrics)
         kwargs.setdefault("data_collator", whole_batch)

@@ -11,10 +11,10 @@ import pytest
 README = Path(__file__).parents[2] / "README.md"
 FEW = """
 import tailmoe.training.data as data, datasets
-whole = data.load_long_tailed
-def few(name, **options):
-    return datasets.DatasetDict({split: images.select(range(0, len(images), 40)) for split, images in whole().items()})
-data.load_long_tailed = few
+whole = data.load_long_tailed()
+names = datasets.ClassLabel(names=[name.replace("/", "-") for name in whole["train"].features["label"].names])
+few = {split: images.select(range(0, len(images), 40)).cast_column("label", names) for split, images in whole.items()}
+data.load_long_tailed = lambda name, **options: few
 """
 
 
