@@ -28,6 +28,7 @@ the folder named by TAILMOE_DATA_DIR, else from the Hub), a folder of images (tr
 or the id of any data set on the Hub.
 
 Ctrl-C saves a checkpoint and stops; --resume continues, also after a crash, and ends where it would have ended.
+On several GPUs or machines: torchrun --nproc-per-node 4 -m tailmoe.training.cli train RECIPE
 """
 
 EVALUATE = """\

@@ -18,6 +18,7 @@ def stream(processor, accumulation=1, **changes):
         device=torch.device("cpu"),
         seed=0,
         process_index=0,
+        world_size=1,
         gradient_accumulation_steps=accumulation,
         mixup_alpha=0.0,
         on_bad_image="error",
