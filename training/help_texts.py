@@ -64,9 +64,11 @@ machine's own limits. All parts take about eight minutes on 2 cores.
   losses      each loss, forward and backward
   inference   one image and 256 at a time, by torch and by ONNX Runtime
   growth      time against batch size, experts, classes, image size; memory of the soft nearest neighbour loss
+  memory      on request: memory and speed against the size of the data set, on folders like ImageNet-LT and iNaturalist 2018
 
   tailmoe benchmark
   tailmoe benchmark train inference --repeats 20
+  tailmoe benchmark memory --json large.json       also draws it, into large-memory.png
   tailmoe benchmark --json benchmark.json          also draws the growth, into benchmark.png
 """
 

@@ -27,7 +27,7 @@ def test_every_part_of_the_benchmark_runs_and_its_growth_is_drawn(tmp_path):
     path = tmp_path / "benchmark.json"
     assert cli.main(["benchmark", "--repeats", "2", "--json", str(path)]) == 0
     record = json.loads(path.read_text())
-    assert {figure["case"] for figure in record["figures"]} | {"growth"} == set(cli.BENCHMARK_PARTS)
+    assert {figure["case"] for figure in record["figures"]} | {"growth", "memory"} == set(cli.BENCHMARK_PARTS)
     assert path.with_suffix(".png").is_file()
 
 

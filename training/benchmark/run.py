@@ -11,6 +11,7 @@ from tailmoe.training.benchmark.data import data_figures
 from tailmoe.training.benchmark.growth import draw_growth, growth
 from tailmoe.training.benchmark.losses import loss_figures
 from tailmoe.training.benchmark.measure import Figure, Spread, large_copy, matrix_product, times_in_turn
+from tailmoe.training.benchmark.memory import draw_memory, memory_growth
 from tailmoe.training.benchmark.prediction import inference_figures
 from tailmoe.training.benchmark.training import train_figures, trainer_figures
 from tailmoe.training.environment import describe_environment
@@ -24,17 +25,17 @@ PARTS: dict[str, Callable[[str, int], list[Figure]]] = {
     "losses": loss_figures,
     "inference": inference_figures,
 }
-GROWTH = "growth"
+GROWTH, MEMORY = "growth", "memory"
 
 
 def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path | None = None) -> dict:
     """Measure the parts and return the record: limits of the machine, figures, growth, environment.
 
     Args:
-        parts: Keys of `PARTS`, or `"growth"`; all if empty.
+        parts: Keys of `PARTS`, `"growth"` or `"memory"`; all but the last if empty.
         device: `"cpu"` or `"cuda"`.
         repeats: Rounds of each measurement, at least 2.
-        json_path: Where the record is written; what growth draws is a PNG file beside it.
+        json_path: Where the record is written; what growth and memory draw are PNG files beside it.
 
     Raises:
         BadInputError: If there is no CUDA device, or fewer than two repeats are asked for.
@@ -43,11 +44,13 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         raise BadInputError("`--device cuda`: torch finds no CUDA device here; `--device cpu` measures the CPU.")
     if repeats < 2:
         raise BadInputError(f"`--repeats` must be at least 2, for a spread, got {repeats}.")
-    record = {"device": device, "limits": limits(device, repeats), "figures": [], GROWTH: None}
+    record = {"device": device, "limits": limits(device, repeats), "figures": [], GROWTH: None, MEMORY: None}
     for part in parts or [*PARTS, GROWTH]:
         logger.info("Measuring %s", part)
         if part == GROWTH:
             record[GROWTH] = growth(device)
+        elif part == MEMORY:
+            record[MEMORY] = memory_growth()
         else:
             record["figures"] += [figure.to_dict() for figure in PARTS[part](device, repeats)]
     record |= describe_environment()
@@ -56,6 +59,8 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         json_path.write_text(json.dumps(record, indent=2) + "\n")
         if record[GROWTH] is not None:
             draw_growth(record[GROWTH], json_path.with_suffix(".png"))
+        if record[MEMORY] is not None:
+            draw_memory(record[MEMORY], json_path.with_name(f"{json_path.stem}-memory.png"))
     return record
 
 
