@@ -1,12 +1,10 @@
 """How much memory training takes against the size of the data set, on made-up folders with the layout of large ones."""
 
 import io
-import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -102,22 +100,24 @@ def _write_parquet(path: Path, labels: list[int], pictures: list[bytes], classes
 
 
 def _train(folder: str, recipe: str, changes: list[str]) -> dict:
-    """Train a few steps in a process of its own, with a cache of its own, and return what it measured."""
-    command = [sys.executable, "-m", __spec__.name, folder, recipe, *changes]
-    environment = os.environ | {"HF_DATASETS_CACHE": f"{folder}/cache", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    """Train a few steps in a process of its own, which has imported what it needs, and return what it measured."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "tailmoe.training.run"])
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_measure, folder, recipe, changes).result()
 
 
 def _measure(folder: str, name: str, changes: list[str]) -> dict:
-    """What `_train` returns, of this process."""
+    """What `_train` returns, of this process, with a cache of its own."""
     from transformers import TrainerCallback
 
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.run import make_trainer, prepare_images
 
+    datasets.config.HF_DATASETS_CACHE = Path(folder, "cache")
+    datasets.disable_progress_bars()
     values = [f"data.name={folder}/data", f"model.backbone_config={BACKBONE}", f"model.image_size={SIDE}"]
-    values += [f"training.max_steps={STEPS}", "training.save_strategy='no'"]
+    values += [f"training.max_steps={STEPS}", "training.save_strategy='no'", "training.disable_tqdm=true"]
     values += [f"training.per_device_train_batch_size={BATCH}", "training.dataloader_num_workers=2"]
     recipe = load_recipe(name, [*values, *changes])
     start = time.perf_counter()
@@ -161,7 +161,3 @@ def draw_memory(measured: dict, path: Path) -> None:
         open_axes(axes)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
     figure.savefig(path, dpi=DPI)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_measure(sys.argv[1], sys.argv[2], sys.argv[3:])) + "\n")
