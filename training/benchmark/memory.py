@@ -114,6 +114,7 @@ def _measure(folder: str, name: str, changes: list[str]) -> dict:
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.run import make_trainer, prepare_images
 
+    multiprocessing.set_start_method("fork", force=True)  # of the processes that decode, as where nobody sets it
     datasets.config.HF_DATASETS_CACHE = Path(folder, "cache")
     datasets.disable_progress_bars()
     values = [f"data.name={folder}/data", f"model.backbone_config={BACKBONE}", f"model.image_size={SIDE}"]
