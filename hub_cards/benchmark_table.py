@@ -31,7 +31,8 @@ def benchmark_table(record: dict, markdown: bool = False) -> str:
     commit = f"{commit[:12]}{' with changes' if changed else ''}"
     place = f"{machine}; torch {versions['torch']}; {limits}; {record['date']}, commit {commit}."
     rows = [_row(figure) for figure in record["figures"]]
-    return f"{format_table(rows, markdown)}\n\n{place}" if rows else place
+    tables = [format_table(each, markdown) for each in (rows, _memory_rows(record.get("memory"))) if each]
+    return "\n\n".join([*tables, place])
 
 
 def readme_benchmarks(results_dir: str | Path) -> str:
@@ -51,6 +52,23 @@ def readme_benchmarks(results_dir: str | Path) -> str:
                 f"`{path}` is not a benchmark, it lacks {error}: write it with `tailmoe benchmark --json`."
             ) from None
     return "\n\n".join([*tables, CAPTION]) if tables else NO_BENCHMARK
+
+
+def _memory_rows(memory: dict | None) -> list[dict[str, str]]:
+    if memory is None:
+        return []
+    return [
+        {
+            "training from": run["layout"],
+            "classes": f"{run['classes']:,}",
+            "images": f"{run['images']:,}",
+            "peak memory": f"{run['peak_memory_gb']:.2f} GB",
+            "of a decoder": f"{run['worker_memory_gb']:.2f} GB",
+            "bytes an image": f"{memory['bytes_per_image'][run['layout']] or 0:,.0f}",
+            "images/s": f"{run['images_per_second']:,.0f}",
+        }
+        for run in memory["runs"]
+    ]
 
 
 def _row(figure: dict) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tailmoe.training import help_texts
 from tailmoe.training.recipe_files import recipe_patterns
 
-BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "backbones", "growth")
+BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "backbones", "growth", "memory")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     benchmark = _add(commands, "benchmark", "measure how fast this machine trains and predicts", help_texts.BENCHMARK)
     benchmark.add_argument(
-        "parts", metavar="PART", nargs="*", help=f"any of {', '.join(BENCHMARK_PARTS)} (default all)"
+        "parts", metavar="PART", nargs="*", help=f"any of {', '.join(BENCHMARK_PARTS)} (default all but memory)"
     )
     benchmark.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default cpu")
     benchmark.add_argument("--repeats", type=int, default=10, help="rounds of each measurement (default 10)")

@@ -25,7 +25,13 @@ changed with --set, as section.key=value:
 
 The data may be `fashion_mnist_lt` (ships with the project), `cifar10`, `cifar100`, `mnist`, `fashion_mnist` (from
 the folder named by TAILMOE_DATA_DIR, else from the Hub), a folder of images (train/<class>/<image>), Parquet files,
-or the id of any data set on the Hub.
+a CSV file of paths and labels, a folder with train.csv or with lists such as ImageNet_LT_train.txt, or the id of any
+data set on the Hub. Further keys for images of your own:
+
+  data.streaming=true                       images of Parquet files stay on disk or the Hub until a batch needs them
+  data.image_column=... data.label_column=...
+  training.train_sampler=class_balanced     or square_root: rare classes are drawn more often
+  training.many_above=50 training.few_below=10    bounds of the shot groups
 
 Ctrl-C saves a checkpoint and stops; --resume continues, also after a crash, and ends where it would have ended.
 On several GPUs or machines: torchrun --nproc-per-node 4 -m tailmoe.training.cli train RECIPE
@@ -74,10 +80,12 @@ machine's own limits. All parts take about twenty minutes on 2 cores.
   inference   one image and 256 at a time, by torch and by ONNX Runtime
   backbones   three experts on ResNet-50, ConvNeXt V2, Swin, DINOv2, ViT beside the plain backbone; memory
   growth      time against batch size, experts, classes, image size; memory of the soft nearest neighbour loss
+  memory      on request: memory and speed against the size of the data set, on folders like ImageNet-LT and iNaturalist 2018
 
   tailmoe benchmark
   tailmoe benchmark train inference --repeats 20
-  tailmoe benchmark --json benchmark.json          also draws growth and backbones, beside it
+  tailmoe benchmark memory --json large.json       also draws it, into large-memory.png
+  tailmoe benchmark --json benchmark.json          also draws the curves, into benchmark-growth.png and -backbones.png
 """
 
 DEMO = """\

@@ -71,12 +71,12 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
     _check_folder(output_dir, written, resume, overwrite)
     if (output_dir / RESULTS_NAME).exists() and not overwrite:
         return json.loads((output_dir / RESULTS_NAME).read_text())
-    images = _load_images(recipe)
+    images = prepare_images(recipe)
     parts = [(recipe, output_dir)]
     if (baseline_recipe := recipe.baseline_recipe()) is not None:
         parts.append((baseline_recipe, output_dir / "baseline"))
     for part, folder in parts:  # a wrong value is told before anything is deleted or trained
-        processes = _make_trainer(part, folder, seed, images).args.distributed_state
+        processes = make_trainer(part, folder, seed, images).args.distributed_state
     processes.wait_for_everyone()  # all have looked at the folder
     if processes.is_main_process:
         if overwrite:
@@ -118,7 +118,8 @@ def _check_folder(output_dir: Path, written: dict, resume: bool, overwrite: bool
         )
 
 
-def _load_images(recipe: Recipe) -> Images:
+def prepare_images(recipe: Recipe) -> Images:
+    """The images that a recipe names, as its model takes them; raises `BadInputError` as `train_recipe`."""
     splits = load_long_tailed(**recipe.data)
     label_names = splits["train"].features["label"].names
     config = _build_config(recipe, num_labels=len(label_names))
@@ -152,7 +153,8 @@ def _load_images(recipe: Recipe) -> Images:
     return Images(train, test, processor, description)
 
 
-def _make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -> LongTailTrainer:
+def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -> LongTailTrainer:
+    """The Trainer of a recipe's model, with new weights; raises `BadInputError` as `train_recipe`."""
     set_seed(seed)
     model = _build_model(recipe, images.description)
     objective = _build_objective(recipe, model)
@@ -181,7 +183,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
         results = json.loads((output_dir / RESULTS_NAME).read_text())
         check_same_data(results["dataset"], images.description, str(output_dir))
         return results
-    trainer, stop = _make_trainer(recipe, output_dir, seed, images), StopOnSignal()
+    trainer, stop = make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
     logger.info("Training %s (%s parameters)", recipe.name, f"{trainer.model.num_parameters():,}")
     start = time.perf_counter()

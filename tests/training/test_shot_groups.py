@@ -8,7 +8,7 @@ import pytest
 
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.hub_cards.results_table import readme_table, results_table
-from tailmoe.training import cli
+from tailmoe.training import evaluation
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.figures.results import accuracy_per_class_figure
 from tailmoe.training.metrics import shot_groups
@@ -108,16 +108,10 @@ def test_the_terminal_names_the_bounds(results):
     assert "medium-shot (12 to 37)" in "\n".join(metrics_lines(results["metrics"] | {"shot_bounds": bounds}))
 
 
-def test_bounds_of_a_recipe_are_in_the_results_and_hold_for_a_later_evaluation(tmp_path, fashion, capsys):
-    for split in ("train", "test"):
-        fashion[split].to_parquet(tmp_path / f"{split}.parquet")
-    run = tmp_path / "run"
-    values = ["training.num_train_epochs=1", "model.hidden_sizes=[4,4,8]", f"data.name={tmp_path}"]
-    values += ["training.many_above=30", "training.few_below=6"]
-    assert cli.main(["train", "quickstart", "--output-dir", str(run), "--set", *values]) == 0
-    results = json.loads((run / "results.json").read_text())
-    assert results["dataset"]["shot_bounds"] == {"many_above": 30, "few_below": 6, "terciles": False}
-    assert cli.main(["evaluate", str(run), "--json", str(tmp_path / "metrics.json")]) == 0
-    assert "few-shot (< 6)" in capsys.readouterr().out
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert all(metrics[f"{group}_accuracy"] == results["metrics"][f"{group}_accuracy"] for group in ("many", "few"))
+def test_bounds_of_the_arguments_are_in_the_record_and_hold_for_a_later_evaluation(make_trainer, icl, tmp_path):
+    trainer = make_trainer(*icl, many_above=30, few_below=6)
+    dataset = trainer._describe_data("mine")
+    assert dataset["shot_bounds"] == {"many_above": 30, "few_below": 6, "terciles": False}
+    assert evaluation._shot_bounds(str(tmp_path), SMALL).terciles
+    (tmp_path / "results.json").write_text(json.dumps({"dataset": dataset}))
+    assert evaluation._shot_bounds(str(tmp_path), SMALL) == (30, 6, False)

@@ -12,6 +12,7 @@ from tailmoe.training.benchmark.data import data_figures
 from tailmoe.training.benchmark.growth import draw_growth, growth
 from tailmoe.training.benchmark.losses import loss_figures
 from tailmoe.training.benchmark.measure import Figure, Spread, large_copy, matrix_product, times_in_turn
+from tailmoe.training.benchmark.memory import draw_memory, memory_growth
 from tailmoe.training.benchmark.prediction import inference_figures
 from tailmoe.training.benchmark.training import train_figures, trainer_figures
 from tailmoe.training.environment import describe_environment
@@ -25,17 +26,24 @@ PARTS: dict[str, Callable[[str, int], list[Figure]]] = {
     "losses": loss_figures,
     "inference": inference_figures,
 }
-GROWTH, BACKBONES = "growth", "backbones"
+
+# what is measured along an axis, and how it is drawn
+CURVES: dict[str, tuple[Callable[[str, int], dict], Callable[[dict, Path], None]]] = {
+    "backbones": (backbone_growth, draw_backbones),
+    "growth": (lambda device, repeats: growth(device), draw_growth),
+    "memory": (lambda device, repeats: memory_growth(), draw_memory),
+}
+ON_REQUEST = ("memory",)
 
 
 def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path | None = None) -> dict:
-    """Measure the parts and return the record: limits of the machine, figures, growth, environment.
+    """Measure the parts and return the record: limits of the machine, figures, curves by name, environment.
 
     Args:
-        parts: Keys of `PARTS`, `"backbones"` or `"growth"`; all if empty.
+        parts: Keys of `PARTS` and `CURVES`; all but those of `ON_REQUEST` if empty.
         device: `"cpu"` or `"cuda"`.
         repeats: Rounds of each measurement, at least 2.
-        json_path: Where the record is written; what growth and backbones draw are PNG files beside it.
+        json_path: Where the record is written; each curve is drawn into a PNG file beside it.
 
     Raises:
         BadInputError: If there is no CUDA device, or fewer than two repeats are asked for.
@@ -44,24 +52,23 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         raise BadInputError("`--device cuda`: torch finds no CUDA device here; `--device cpu` measures the CPU.")
     if repeats < 2:
         raise BadInputError(f"`--repeats` must be at least 2, for a spread, got {repeats}.")
-    record = {"device": device, "limits": limits(device, repeats), "figures": [], GROWTH: None, BACKBONES: None}
-    for part in parts or [*PARTS, BACKBONES, GROWTH]:
+    record = {"device": device, "limits": limits(device, repeats), "figures": []} | dict.fromkeys(CURVES)
+    for part in parts or [*PARTS, *(name for name in CURVES if name not in ON_REQUEST)]:
         logger.info("Measuring %s", part)
-        if part == GROWTH:
-            record[GROWTH] = growth(device)
-        elif part == BACKBONES:
-            record[BACKBONES] = backbone_growth(device, repeats)
-            record["figures"] += [figure.to_dict() for figure in backbone_figures(record[BACKBONES])]
+        if part in CURVES:
+            measure, _ = CURVES[part]
+            record[part] = measure(device, repeats)
         else:
             record["figures"] += [figure.to_dict() for figure in PARTS[part](device, repeats)]
+    if record["backbones"] is not None:
+        record["figures"] += [figure.to_dict() for figure in backbone_figures(record["backbones"])]
     record |= describe_environment()
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(record, indent=2) + "\n")
-        if record[GROWTH] is not None:
-            draw_growth(record[GROWTH], json_path.with_suffix(".png"))
-        if record[BACKBONES] is not None:
-            draw_backbones(record[BACKBONES], json_path.with_name(f"{json_path.stem}-backbones.png"))
+        for name, (_, draw) in CURVES.items():
+            if record[name] is not None:
+                draw(record[name], json_path.with_name(f"{json_path.stem}-{name}.png"))
     return record
 
 

@@ -149,4 +149,4 @@ def test_the_command_names_what_is_wrong(capsys):
 
 
 def test_the_command_knows_every_part():
-    assert set(cli.BENCHMARK_PARTS) == {*run.PARTS, run.BACKBONES, run.GROWTH}
+    assert set(cli.BENCHMARK_PARTS) == {*run.PARTS, *run.CURVES}
