@@ -150,7 +150,7 @@ class Backbone(nn.Module):
     def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Features (B, M, D), and on request the maps or tokens that the experts share, the first stage's first."""
         outputs = self.model(pixel_values, output_hidden_states=output_hidden_states, **self.options)
-        features = _pooled(outputs).reshape(self.num_experts, len(pixel_values), -1).transpose(0, 1)
+        features = _pooled(outputs).unflatten(0, (self.num_experts, -1)).transpose(0, 1)
         states = (outputs.get("hidden_states") or ())[: self.num_shared_states]
         return features, [state for state in states if len(state) == len(pixel_values)]
 
@@ -166,7 +166,7 @@ class Backbone(nn.Module):
         }
         for index in range(self.num_experts):
             one_expert = with_parts(self.model, shared | {name: part.experts[index] for name, part in copies.items()})
-            go_on = yield _pooled(one_expert(pixel_values, **self.options)).flatten(1)
+            go_on = yield _pooled(one_expert(pixel_values, **self.options))
             if go_on is not None:
                 pixel_values = pixel_values[go_on]
                 for stage in shared.values():

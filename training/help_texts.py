@@ -58,6 +58,7 @@ Name what is in images: the most probable labels, and what each expert and the g
 
   tailmoe predict runs/quickstart shoe.png shirt.png
   tailmoe predict runs/quickstart *.png --json predictions.json
+  tailmoe predict runs/quickstart shoe.png --backend onnx-int8
 """
 
 STUDY = """\

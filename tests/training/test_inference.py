@@ -1,8 +1,10 @@
 """Models made ready to predict: fused and exported ones answer as the plain model does."""
 
 import copy
+import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import onnx
@@ -108,33 +110,35 @@ def test_exported_models_label_the_test_images_as_torch_does_in_int8_too(name, t
 def test_matrix_products_of_a_backbone_run_in_int8(tmp_path):
     torch.manual_seed(0)
     backbone = ViTConfig(
-        image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=3, num_attention_heads=2, intermediate_size=128
+        image_size=32, patch_size=8, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128
     )
     model = ICLMoEForImageClassification(ICLMoEConfig(backbone_config=backbone, num_labels=10)).eval()
     model.save_pretrained(tmp_path)
     processor = TailMoEImageProcessor(num_channels=3, size={"height": 32, "width": 32})
     run = onnx_runner(fuse_for_inference(copy.deepcopy(model)), processor, str(tmp_path), int8=True)
     kinds = [node.op_type for node in onnx.load(tmp_path / "onnx" / "model_int8.onnx").graph.node]
-    assert kinds.count("MatMulInteger") > 10
+    assert kinds.count("MatMulInteger") > 10, "nothing is quantised"
     images = torch.randn(8, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(run(pixel_values=images)["logits"], model(images).logits, rtol=0, atol=1)
 
 
-def test_an_export_is_made_anew_when_the_label_prior_has_changed_and_asks_every_expert(processor, tmp_path):
+def test_an_export_is_made_anew_for_another_label_prior_and_asks_every_expert(processor, tmp_path):
     config = ICLMoEConfig(num_channels=1, hidden_sizes=[4, 8], depths=[1, 1], num_labels=3, class_counts=[9, 5, 1])
     model = ICLMoEForImageClassification(config).eval()
+    model.set_label_prior([1, 1, 8])
+    model.config.early_exit_threshold = 0.01
+    model.save_pretrained(tmp_path)
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"made before the prior was set")
+    for age, name in ((3, "model.safetensors"), (2, "onnx/model.onnx"), (1, "config.json")):
+        os.utime(tmp_path / name, times=(time.time() - age, time.time() - age))
     images = torch.randn(2, 1, 28, 28)
-    for prior in (None, [1, 1, 8]):
-        model.set_label_prior(prior)
-        model.config.early_exit_threshold = 0.01
-        model.save_pretrained(tmp_path)
-        expected = model(images).logits  # with gradients: of every expert
-        for int8 in (False, True):
-            run = onnx_runner(copy.deepcopy(model), processor, str(tmp_path), int8)
-            output = run(pixel_values=images)
-            torch.testing.assert_close(output["logits"], expected, **CLOSE)
-            assert output["expert_logits"].shape == (2, 3, 3)
+    expected = model(images).logits  # with gradients: of every expert
+    for int8 in (False, True):
+        output = onnx_runner(copy.deepcopy(model), processor, str(tmp_path), int8)(pixel_values=images)
+        torch.testing.assert_close(output["logits"], expected, **CLOSE)
+        assert output["expert_logits"].shape == (2, 3, 3)
     assert {path.name for path in (tmp_path / "onnx").iterdir()} == {"model.onnx", "model_int8.onnx"}
 
 
