@@ -46,5 +46,5 @@ def early_exit_figure(curve: dict, path: Path) -> None:
     axes.set_xlabel(f"operations of an image (% of {gflops:.3g} GFLOP without early exit)")
     axes.set_ylabel(f"accuracy on {curve['split']} images (%)")
     open_axes(axes)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False)
+    figure.legend(loc="outside upper left", ncols=3, frameon=False)
     save(figure, path)
