@@ -37,9 +37,9 @@ def seeds_figure(studies: Sequence[dict], path: Path) -> None:
             arms = [[factor * run["metrics"][metric] for run in arm["runs"]] for arm in (study["baseline"], study)]
             _boxes(axes, arms)
             axes.set_xticks([1, 2], ["without", "with"])
-            if line is panels[0]:
-                axes.set_title(study["name"], fontsize=9)
         line[0].set_ylabel(label)
+    for axes, study in zip(panels[0], studies, strict=True):
+        axes.set_title(study["name"], fontsize=9)
     save(figure, path)
 
 
