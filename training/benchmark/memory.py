@@ -157,6 +157,7 @@ def draw_memory(measured: dict, path: Path) -> None:
     right.set_ylabel("training images a second")
     for axes in (left, right):
         axes.set_xlabel("images of the data set")
+        axes.set_xticks(sizes)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         open_axes(axes)
