@@ -16,6 +16,7 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
+from tailmoe.training.data.encoded_images import place_images
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.data.samplers import make_sampler
 from tailmoe.training.errors import BadInputError
@@ -97,7 +98,7 @@ class LongTailTrainer(EvaluatingTrainer):
             **kwargs,
         )
         check_sharding(self, objective)
-        self._place_images()
+        self.train_dataset = place_images(self.train_dataset, args)
         self.objective = None if objective is None else objective.to(args.device)
         if isinstance(model, TailMoEPreTrainedModel):
             tau = None if objective is None else objective.training_logit_adjustment
@@ -116,18 +117,6 @@ class LongTailTrainer(EvaluatingTrainer):
         self._average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
         if self._average is not None:
             self.add_callback(self._average)
-
-    def _place_images(self) -> None:
-        """Decoded images go to an accelerator that has room for them; encoded ones get processes that decode."""
-        args = self.args
-        if isinstance(self.train_dataset, EncodedImages):
-            args.dataloader_num_workers = args.dataloader_num_workers or self.train_dataset.num_workers
-            args.dataloader_pin_memory = args.device.type == "cuda"
-        elif isinstance(self.train_dataset, DecodedImages) and args.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(args.device)
-            if self.train_dataset.pixel_values.nbytes < free / 4:
-                self.train_dataset = self.train_dataset.to(args.device)
-                args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
 
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
         """As in transformers; or one that shows rare classes more often, or that reads streamed images in blocks."""

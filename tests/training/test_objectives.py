@@ -95,25 +95,6 @@ def test_descending_the_diversity_term_pushes_the_experts_of_the_model_apart(mod
     assert adaptive_diversity_loss(model(images).expert_features) < before
 
 
-def test_descending_the_soft_nearest_neighbour_term_untangles_what_the_experts_share(model, labels):
-    model.eval()
-    objective = ICLObjective(model.config, snnl_weight=1.0)
-    assert objective.uses_hidden_states
-    images = torch.randn(6, 3, 8, 8)
-
-    def entanglement():
-        return objective(model(images, output_hidden_states=True), labels, 0.5)["snnl"]
-
-    before = entanglement()
-    before.backward()
-    moved = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    assert {id(each) for each in moved} == {id(each) for part in model.shared_modules() for each in part.parameters()}
-    with torch.no_grad():
-        for parameter in moved:
-            parameter -= 0.01 * parameter.grad
-    assert entanglement() < before
-
-
 def test_the_balance_term_moves_the_balanced_heads_alone(model, outputs, labels):
     ICLObjective(model.config, balanced_heads="last")(outputs, labels, 0.95)["balance"].backward()
     moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
-from transformers import BaseImageProcessor
+from transformers import BaseImageProcessor, TrainingArguments
 
 from tailmoe.training.data.images import (
     DecodedImages,
@@ -113,6 +113,19 @@ def load_images(
         *(len(dataset), size / 1e9, free / 1e9, available_cores()),
     )
     return EncodedImages(dataset, image_processor)
+
+
+def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> torch.utils.data.Dataset:
+    """The training images, decoded ones on an accelerator that has room for them; encoded ones get processes that decode."""
+    if isinstance(images, EncodedImages):
+        args.dataloader_num_workers = args.dataloader_num_workers or images.num_workers
+        args.dataloader_pin_memory = args.device.type == "cuda"
+    elif isinstance(images, DecodedImages) and args.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(args.device)
+        if images.pixel_values.nbytes < free / 4:
+            args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
+            return images.to(args.device)
+    return images
 
 
 def image_loader(images: torch.utils.data.Dataset, batch_size: int) -> DataLoader:

@@ -17,12 +17,10 @@ from tailmoe.training.losses import (
     collaboration_loss,
     competition_loss,
     confusion_contrastive_loss,
-    soft_nearest_neighbor_loss,
 )
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
 from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.processes import gather_with_gradient
-from tailmoe.training.objectives.snnl import annealed_temperature
 
 
 def _class_shares(labels: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -57,8 +55,6 @@ class ICLObjective(Objective):
             divided by M^2; a weight of M^2 makes up for that, which short schedules need.
         logit_adjustment: tau of the logarithm of the class's share of images that is added to the logits in training,
             inside the competition (Menon et al., ICLR 2021), at least 0.
-        snnl_weight: Factor of the soft nearest neighbour loss (SNNL-MoE's, annealed as there) of the last shared map,
-            which all experts read, at least 0.
     """
 
     model_options: ClassVar[dict[str, bool]] = {"as_trained": True}  # the last stage is in evaluation mode
@@ -80,7 +76,6 @@ class ICLObjective(Objective):
         diversity_weight: float = 1.0,
         contrast_weight: float = 1.0,
         logit_adjustment: float = 0.0,
-        snnl_weight: float = 0.0,
     ):
         super().__init__()
         check_model_type(self, config, "icl_moe")
@@ -101,7 +96,6 @@ class ICLObjective(Objective):
             diversity_weight=diversity_weight,
             contrast_weight=contrast_weight,
             logit_adjustment=logit_adjustment,
-            snnl_weight=snnl_weight,
         )
         if num_hard_negatives < 1 or temperature <= 0:
             raise ValueError(
@@ -115,8 +109,7 @@ class ICLObjective(Objective):
         self.temperature, self.ema_decay = temperature, ema_decay
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
-        self.logit_adjustment, self.snnl_weight = logit_adjustment, snnl_weight
-        self.uses_hidden_states = snnl_weight > 0
+        self.logit_adjustment = logit_adjustment
         self.training_logit_adjustment = 1.0 if config.balanced_heads else logit_adjustment
         classes, experts, features = config.num_labels, config.num_experts, config.feature_size
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
@@ -141,7 +134,6 @@ class ICLObjective(Objective):
             "collaboration": self.collaboration_weight > 0,
             "diversity": self.diversity_weight > 0 and progress < self.diversity_until,
             "contrast": self.contrast_weight > 0 and progress >= self.contrast_from,
-            "snnl": self.snnl_weight > 0,
             "balance": self.balanced_heads == "along",
         }
         return tuple(name for name, acting in acts.items() if acting)
@@ -174,8 +166,6 @@ class ICLObjective(Objective):
                 terms[name] = self.diversity_weight * adaptive_diversity_loss(features)
             elif name == "contrast":
                 terms[name] = self.contrast_weight * self._contrast(features, labels)
-            elif name == "snnl":
-                terms[name] = self.snnl_weight * self._entanglement(outputs.hidden_states[-1], labels, progress)
             else:
                 terms[name] = self._balance(outputs, labels)
         return terms
@@ -237,11 +227,6 @@ class ICLObjective(Objective):
             self.temperature,
             weights,
         )
-
-    def _entanglement(self, shared: Tensor, labels: Tensor, progress: float | Tensor) -> Tensor:
-        # (B, ...) -> scalar
-        temperature = annealed_temperature(progress)
-        return soft_nearest_neighbor_loss(gather_with_gradient(shared), gather(labels), temperature)
 
     def _balance(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> Tensor:
         expert_labels = labels[:, None].expand(outputs.expert_logits.shape[:2])

@@ -18,11 +18,6 @@ from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.processes import gather_with_gradient
 
 
-def annealed_temperature(progress: float | Tensor, epochs: float = 50.0) -> float | Tensor:
-    """`1 / (1 + epoch)^0.55` (Agarap & Azcarraga, arXiv 2603.26734), where the whole run stands for `epochs`."""
-    return (1 + epochs * progress) ** -0.55
-
-
 class SNNLObjective(Objective):
     """Negative log-likelihood of the mixture, plus the soft nearest neighbour loss of every hidden layer.
 
@@ -89,7 +84,7 @@ class SNNLObjective(Objective):
     def temperature(self, progress: float | Tensor) -> float | Tensor:
         """The temperature at `progress`, above 0."""
         if self.temperature_mode == "annealed":
-            return annealed_temperature(progress, self.annealing_epochs)
+            return (1 + self.annealing_epochs * progress) ** -0.55
         return self.log_temperature.exp() if self.temperature_mode == "learned" else self.fixed_temperature
 
     def active_terms(self, progress: float) -> tuple[str, ...]:
