@@ -23,7 +23,7 @@ BACKBONES: dict[str, PreTrainedConfig] = {
     "ViT-S": ViTConfig(intermediate_size=1536, **SMALL),
 }
 COUNTS = (1, 2, 3, 4)  # of experts; 1 is the plain backbone with a linear classifier
-BATCH, SIZE = 8, 224
+BATCH, SIZE = 4, 224
 LEAST_RATE = 1 / 1.6  # of three experts, in images/s of the plain backbone
 
 
