@@ -89,6 +89,8 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
         "configuration_icl_moe.py",
         "modeling_icl_moe.py",
         "backbone.py",
+        "early_exit.py",
+        "label_prior.py",
         "layers.py",
         "modeling_tailmoe.py",
         "validation.py",

@@ -112,6 +112,6 @@ def test_bounds_of_the_arguments_are_in_the_record_and_hold_for_a_later_evaluati
     trainer = make_trainer(*icl, many_above=30, few_below=6)
     dataset = trainer._describe_data("mine")
     assert dataset["shot_bounds"] == {"many_above": 30, "few_below": 6, "terciles": False}
-    assert evaluation._shot_bounds(str(tmp_path), SMALL).terciles
+    assert evaluation.shot_bounds_of(str(tmp_path), SMALL).terciles
     (tmp_path / "results.json").write_text(json.dumps({"dataset": dataset}))
-    assert evaluation._shot_bounds(str(tmp_path), SMALL) == (30, 6, False)
+    assert evaluation.shot_bounds_of(str(tmp_path), SMALL) == (30, 6, False)
