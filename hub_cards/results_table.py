@@ -32,7 +32,8 @@ def format_table(rows: Sequence[dict[str, str]], markdown: bool = False) -> str:
     lines = [titles, *([row[title] for title in titles] for row in rows)]
     if markdown:
         lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    least = 2 if markdown else 1  # a rule is a dash and a colon at least
+    widths = [max(least, *(len(line[column]) for line in lines)) for column in range(len(titles))]
     padded = [
         [
             cell.rjust(width) if column else cell.ljust(width)

@@ -76,3 +76,7 @@ def test_a_file_that_is_no_study_is_named(folder, content, message):
 def test_a_missing_folder_is_named(folder):
     with pytest.raises(BadInputError, match="nowhere"):
         readme_table(folder / "nowhere")
+
+
+def test_a_narrow_column_has_a_rule_that_markdown_knows():
+    assert format_table([{"method": "a", "p": "1"}], markdown=True).splitlines()[1] == "| ------ | -: |"
