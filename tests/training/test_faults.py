@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 from tailmoe.training import cli
 from tailmoe.training.checkpoints import MANIFEST_NAME, fault_of, last_complete_checkpoint
 from tailmoe.training.errors import BadInputError, FaultError
+from tailmoe.training.faults import naming_faults
 
 
 class At(TrainerCallback):
@@ -135,6 +136,16 @@ def test_a_small_disk_fills_and_the_run_resumes_after_room_was_made(tiny, small_
     (folder / "filler").unlink()
     if left:
         assert_resumes(folder / "run")
+
+
+def test_another_process_that_has_ended_is_told_and_other_errors_pass(monkeypatch):
+    monkeypatch.setattr("tailmoe.training.faults._several_processes", lambda: True)
+    lost = "[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:6032. This is typically caused by a crash."
+    with pytest.raises(FaultError) as error, naming_faults("run"):
+        raise RuntimeError(lost)
+    assert_one_line(error, "Another process of this run has ended", "closed by peer [127.0.0.1]:6032)", "--resume")
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), naming_faults("run"):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
 def truncate(path):
