@@ -23,7 +23,7 @@ BACKBONES: dict[str, PreTrainedConfig] = {
     "ViT-S": ViTConfig(intermediate_size=1536, **SMALL),
 }
 COUNTS = (1, 2, 3, 4)  # of experts; 1 is the plain backbone with a linear classifier
-BATCH, SIZE = 4, 224
+BATCH, SIZE = 2, 224
 LEAST_RATE = 1 / 1.6  # of three experts, in images/s of the plain backbone
 
 
@@ -32,7 +32,7 @@ def backbone_growth(device: str, repeats: int) -> dict[str, list[dict]]:
     points = {}
     for name in BACKBONES:
         steps = {str(count): training_step(name, count, device) for count in COUNTS}
-        times = times_in_turn(steps, device, repeats, warmups=2)
+        times = times_in_turn(steps, device, repeats)
         points[name] = [
             {"experts": count, "seconds": times[str(count)], "megabytes": _megabytes(name, count, device)}
             for count in COUNTS
