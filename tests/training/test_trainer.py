@@ -13,17 +13,6 @@ from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
 
 
-class StopAt(TrainerCallback):
-    """Saves a checkpoint and stops training after a step, as a signal does."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            control.should_save = control.should_training_stop = True
-
-
 def assert_same_state(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
@@ -60,7 +49,7 @@ def test_without_an_objective_the_models_own_loss_trains_also_a_model_of_transfo
     assert 0 <= trainer.evaluate()["eval_balanced_accuracy"] <= 1
 
 
-def test_the_run_ends_with_the_mean_of_its_weights_and_of_a_resumed_run_too(make_trainer, icl, tmp_path):
+def test_the_run_ends_with_the_mean_of_its_weights_and_of_a_resumed_run_too(make_trainer, icl, tmp_path, stop_at):
     options = {"ema_decay": 0.9, "num_train_epochs": 2}
     seen = []
     watch = TrainerCallback()
@@ -74,7 +63,7 @@ def test_the_run_ends_with_the_mean_of_its_weights_and_of_a_resumed_run_too(make
         mean.lerp_(weight, 1 - min(0.9, (1 + step) / (10 + step)))
     torch.testing.assert_close(whole.model.classifier.weight, mean)
     assert not torch.equal(whole.model.classifier.weight, seen[-1])
-    make_trainer(*icl, callbacks=[StopAt(7)], **options).train()
+    make_trainer(*icl, callbacks=[stop_at(7)], **options).train()
     resumed = make_trainer(*icl, **options)
     resumed.train(resume_from_checkpoint=True)
     assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
@@ -83,14 +72,14 @@ def test_the_run_ends_with_the_mean_of_its_weights_and_of_a_resumed_run_too(make
 @pytest.mark.parametrize("step", [3, 7, 19, 20])
 @pytest.mark.parametrize("which", ["icl", "snnl"])
 def test_a_run_stopped_at_any_step_ends_bit_identical_to_one_never_stopped(
-    request, make_trainer, tmp_path, which, step
+    request, make_trainer, tmp_path, which, step, stop_at
 ):
     model, objective = request.getfixturevalue(which)
     options = {"mixup_alpha": 0.2, "auto_augment": True}
     whole = make_trainer(model, objective, output_dir=str(tmp_path / "whole"), **options)
     whole.train()
     assert whole.state.max_steps == 20
-    stopped = make_trainer(model, objective, callbacks=[StopAt(step)], **options)
+    stopped = make_trainer(model, objective, callbacks=[stop_at(step)], **options)
     stopped.train()
     assert stopped.state.global_step == step
     resumed = make_trainer(model, objective, **options)
@@ -99,8 +88,8 @@ def test_a_run_stopped_at_any_step_ends_bit_identical_to_one_never_stopped(
     assert_same_state(whole.objective.state_dict(), resumed.objective.state_dict())
 
 
-def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_trainer, icl, tmp_path, caplog):
-    trainer = make_trainer(*icl, callbacks=[StopAt(7)], save_total_limit=None)
+def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_trainer, icl, tmp_path, caplog, stop_at):
+    trainer = make_trainer(*icl, callbacks=[stop_at(7)], save_total_limit=None)
     trainer.train()
     run = tmp_path / "run"
     assert last_complete_checkpoint(run) == str(run / "checkpoint-7")
@@ -116,8 +105,8 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_traine
     assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
 
 
-def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are(make_trainer, icl):
-    trainer = make_trainer(*icl, callbacks=[StopAt(18)], save_total_limit=None)
+def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are(make_trainer, icl, stop_at):
+    trainer = make_trainer(*icl, callbacks=[stop_at(18)], save_total_limit=None)
     trainer.train()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     resumed = make_trainer(*icl)
