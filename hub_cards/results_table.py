@@ -58,10 +58,11 @@ def results_table(results: dict) -> str:
     seeds = results["seeds"] if "seeds" in results else [results["seed"]]
     several = len(seeds) > 1
     bounds = ShotBounds.of_results(dataset)
+    images = "validation" if results["recipe"]["data"].get("validation_per_class") else "test"
     groups = "" if bounds == ShotBounds() else f"\nMany, medium and few: classes {bounds.caption}."
     return (
         f"{format_table(table_rows(results))}\n\n"
-        f"Accuracy in % on {dataset['num_test']:,} test images of {dataset['name']}"
+        f"Accuracy in % on {dataset['num_test']:,} {images} images of {dataset['name']}"
         f"{', mean ± standard deviation' if several else ''}; {'seeds' if several else 'seed'} {', '.join(map(str, seeds))}.{groups}"
     )
 

@@ -33,6 +33,11 @@ def test_a_run_stands_below_its_baseline_with_width_and_parameters(results):
     assert lines[-1] == "Accuracy in % on 300 test images of fashion_mnist_lt; seed 4."
 
 
+def test_images_that_were_held_out_for_choices_are_called_validation_images(results):
+    results["recipe"]["data"]["validation_per_class"] = 50
+    assert "on 300 validation images of" in results_table(results)
+
+
 def test_a_run_without_baseline_has_one_row_and_dashes_for_what_is_missing(results):
     results["metrics"]["few_accuracy"] = None
     results["train_seconds"] = None
