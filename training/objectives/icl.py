@@ -50,6 +50,8 @@ class ICLObjective(Objective):
         contrast_anchor: Whether each `"sample"`'s feature is drawn to its prototype, or the `"class_mean"` of the batch.
         collaboration: Whether `"all"` pairs of experts draw together on each image, or (`"gated"`) an expert learns only from
             those that give its class more probability.
+        diversity_of: Whether the experts' `"features"` are pushed apart, as the paper says, or their `"deviations"` from
+            the mean feature of the batch.
         num_hard_negatives: Classes contrasted with the true one; at most all others.
         temperature: Of the contrastive term, above 0.
         ema_decay: Share kept of prototypes and confusion when their class appears in a batch.
@@ -72,6 +74,7 @@ class ICLObjective(Objective):
         competition: Literal["batch", "sample", "none"] = "batch",
         contrast_anchor: Literal["sample", "class_mean"] = "sample",
         collaboration: Literal["all", "gated"] = "all",
+        diversity_of: Literal["features", "deviations"] = "features",
         num_hard_negatives: int = 7,
         temperature: float = 0.07,
         ema_decay: float = 0.9,
@@ -93,6 +96,7 @@ class ICLObjective(Objective):
         check_choice("balanced_heads", balanced_heads, ("along", "last"))
         check_choice("competition", competition, ("batch", "sample", "none"))
         check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
+        check_choice("diversity_of", diversity_of, ("features", "deviations"))
         check_choice("collaboration", collaboration, ("all", "gated"))
         check_at_least(
             0,
@@ -110,7 +114,7 @@ class ICLObjective(Objective):
         self.diversity_until, self.contrast_from, self.balance_from = diversity_until, contrast_from, balance_from
         self.balanced_heads = balanced_heads if config.balanced_heads else None
         self.competition, self.contrast_anchor = competition, contrast_anchor
-        self.collaboration = collaboration
+        self.collaboration, self.diversity_of = collaboration, diversity_of
         self.num_hard_negatives = min(num_hard_negatives, config.num_labels - 1)
         self.temperature, self.ema_decay = temperature, ema_decay
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
@@ -169,7 +173,7 @@ class ICLObjective(Objective):
             elif name == "collaboration":
                 terms[name] = self.collaboration_weight * self._collaborate(logits, labels)
             elif name == "diversity":
-                terms[name] = self.diversity_weight * adaptive_diversity_loss(features)
+                terms[name] = self.diversity_weight * self._diversify(features)
             elif name == "contrast":
                 terms[name] = self.contrast_weight * self._contrast(features, labels)
             else:
@@ -214,6 +218,12 @@ class ICLObjective(Objective):
 
     def _collaborate(self, logits: Tensor, labels: Tensor) -> Tensor:
         return gated_collaboration_loss(logits, labels) if self.collaboration == "gated" else collaboration_loss(logits)
+
+    def _diversify(self, features: Tensor) -> Tensor:
+        if self.diversity_of == "deviations":
+            features = at_least_float32(features)
+            features = features - gather_with_gradient(features).mean(dim=0)
+        return adaptive_diversity_loss(features)
 
     def _contrast(self, expert_features: Tensor, labels: Tensor) -> Tensor:
         # (B, M, D) -> scalar, summed over the experts
