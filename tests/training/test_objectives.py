@@ -95,6 +95,19 @@ def test_descending_the_diversity_term_pushes_the_experts_of_the_model_apart(mod
     assert adaptive_diversity_loss(model(images).expert_features) < before
 
 
+def test_diversity_of_deviations_is_about_how_experts_differ_between_images(model, labels):
+    features = torch.rand(6, EXPERTS, 5)  # not negative: orthogonal only where no channel is used by two experts
+    centred = features - features.mean(dim=0)
+    objective = ICLObjective(model.config, diversity_of="deviations")
+    output = type("Output", (), {"representation_logits": torch.randn(6, EXPERTS, CLASSES)})
+    output.expert_logits = output.representation_logits
+    terms = []
+    for output.expert_features in (features, features + 3 * torch.rand(EXPERTS, 5)):
+        terms.append(objective(output, labels, 0.0)["diversity"])
+    torch.testing.assert_close(terms[0], adaptive_diversity_loss(centred))
+    torch.testing.assert_close(terms[0], terms[1])
+
+
 def test_the_balance_term_moves_the_balanced_heads_alone(model, outputs, labels):
     ICLObjective(model.config, balanced_heads="last")(outputs, labels, 0.95)["balance"].backward()
     moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}

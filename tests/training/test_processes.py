@@ -19,6 +19,7 @@ IMAGES_EACH = 6
 SETTINGS = {
     "icl": ("icl", {}),
     "icl, competition for each sample": ("icl", {"competition": "sample"}),
+    "icl, diversity of deviations": ("icl", {"diversity_of": "deviations"}),
     "icl, contrast of class means": ("icl", {"contrast_anchor": "class_mean"}),
     "snnl": ("snnl", {}),
     "snnl, learned temperature": ("snnl", {"temperature_mode": "learned"}),
