@@ -61,13 +61,6 @@ class LongTailTrainingArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Share kept at each step of the mean of weights that the run ends with; 0 for none."},
     )
-    sharpness_radius: float = field(
-        default=0.0,
-        metadata={
-            "help": "Length of the step along the gradient after which the gradient is taken anew (sharpness-aware "
-            "minimisation), which doubles the time; 0 for none."
-        },
-    )
     freeze_shared: bool = field(
         default=False, metadata={"help": "Train only what each expert has of its own, and its classifiers."}
     )
@@ -104,13 +97,6 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be in [0, 1), got {self.ema_decay}.")
-        if self.sharpness_radius < 0:
-            raise ValueError(f"`sharpness_radius` must be at least 0, got {self.sharpness_radius}.")
-        if self.sharpness_radius and (self.gradient_accumulation_steps > 1 or self.fp16 or self.fsdp):
-            raise ValueError(
-                "`sharpness_radius` takes each update's gradient twice: it must be 0 with `fsdp`, `fp16` or "
-                "`gradient_accumulation_steps` above 1."
-            )
         if self.lora_rank < 0:
             raise ValueError(f"`lora_rank` must be at least 0, got {self.lora_rank}.")
         if self.freeze_shared and self.lora_rank:

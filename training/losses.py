@@ -145,36 +145,6 @@ def collaboration_loss(expert_logits: Tensor) -> Tensor:
     return divergence.triu(diagonal=1).sum() * (2 / max(num_experts * (num_experts - 1), 1))
 
 
-@_without_autocast
-def gated_collaboration_loss(expert_logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence from the experts that know an image better to those that know it less.
-
-    As `collaboration_loss`, for ordered pairs, and only of images to whose class the teacher gives more probability
-    than the student: `1 / (M (M - 1)) sum_{m != m'} mean_b 1[p^m'_y > p^m_y] KL(softmax z^m' || softmax z^m)`. The
-    teacher is detached.
-
-    Args:
-        expert_logits: (B, M, C).
-        labels: (B,).
-
-    Returns:
-        Scalar, at least 0; 0 for a single expert.
-
-    Raises:
-        ValueError: If `expert_logits` is not three-dimensional or `labels` do not fit.
-    """
-    _check_shape("expert_logits", expert_logits, "B, M, C")
-    _check_labels(labels, len(expert_logits))
-    num_experts = expert_logits.shape[1]
-    students = F.log_softmax(at_least_float32(expert_logits), dim=-1)
-    teachers = students.detach()
-    cross = teachers.exp() @ students.transpose(1, 2)  # (B, M teachers, M students), E_teacher[log p_student]
-    entropy = (teachers.exp() * teachers).sum(dim=-1, keepdim=True)
-    known = teachers.gather(2, labels[:, None, None].expand(-1, num_experts, 1))  # (B, M, 1)
-    divergence = (entropy - cross) * (known > known.transpose(1, 2))
-    return divergence.sum(dim=(1, 2)).mean() / max(num_experts * (num_experts - 1), 1)
-
-
 def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts: Tensor) -> Tensor:
     """Cross-entropy of `logits + log(class_counts)`: the training prior is in the loss, not in the logits.
 

@@ -27,7 +27,6 @@ from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.objectives.processes import average_gradients
 from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
 from tailmoe.training.sharding import asks_for_sharding, check_sharding
-from tailmoe.training.sharpness import uphill
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
 from tailmoe.training.weight_average import WeightAverage
@@ -144,13 +143,7 @@ class LongTailTrainer(EvaluatingTrainer):
     ) -> Tensor:
         """As in transformers; with CUDA graphs the step updates the parameters itself and leaves no gradient."""
         if self._graphs is None:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            if self.args.sharpness_radius:
-                active = self._begin_step(model)
-                with uphill(self.model, self.args.sharpness_radius), self.compute_loss_context_manager():
-                    again, _ = self._training_loss(model, self._prepare_inputs(inputs), self.progress, active, first=False)
-                    self.accelerator.backward(again)
-            return loss
+            return super().training_step(model, inputs, num_items_in_batch)
         rates = {f"learning_rate_{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
         active = self._begin_step(model)
         loss = self._graphs({**inputs, **rates, "progress": self.progress}, active)
@@ -165,10 +158,6 @@ class LongTailTrainer(EvaluatingTrainer):
         with self.compute_loss_context_manager():
             loss, _ = self._training_loss(self.model_wrapped, self._prepare_inputs(inputs), progress, active)
         loss.backward()
-        if self.args.sharpness_radius:
-            with uphill(self.model, self.args.sharpness_radius), self.compute_loss_context_manager():
-                again, _ = self._training_loss(self.model_wrapped, self._prepare_inputs(inputs), progress, active, first=False)
-                again.backward()
         with tensor_learning_rates(self.optimizer.param_groups, rates):
             self.optimizer.optimizer.step()
         self._clear_gradients()  # the Trainer's own update then finds none and changes nothing
@@ -201,24 +190,18 @@ class LongTailTrainer(EvaluatingTrainer):
         return ("model_loss",) if self.objective is None else self.objective.active_terms(self.progress)
 
     def _training_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        progress: float | Tensor,
-        active: tuple[str, ...],
-        first: bool = True,
+        self, model: nn.Module, inputs: dict[str, Tensor], progress: float | Tensor, active: tuple[str, ...]
     ) -> tuple[Tensor, ModelOutput]:
-        """Loss and outputs; a step's first adds terms to their sums and lets the objective observe. Waits for no device."""
+        """Loss and outputs; adds the terms to their sums and lets the objective observe. Waits for no device."""
         pixel_values, labels = inputs["pixel_values"], inputs["labels"]
         outputs, terms = self._terms(model, pixel_values, labels, progress, active)
         if "mixed_labels" in inputs:
             weight = inputs["weight"]
             _, mixed_terms = self._terms(model, pixel_values, inputs["mixed_labels"], progress, active, outputs)
             terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
-        if first:
-            if self.objective is not None:
-                self.objective.observe(outputs, labels)
-            self._term_sums.add(terms)
+        if self.objective is not None:
+            self.objective.observe(outputs, labels)
+        self._term_sums.add(terms)
         return sum(terms.values()), outputs
 
     def _terms(

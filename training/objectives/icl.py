@@ -17,7 +17,6 @@ from tailmoe.training.losses import (
     collaboration_loss,
     competition_loss,
     confusion_contrastive_loss,
-    gated_collaboration_loss,
 )
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
 from tailmoe.training.objectives.objective import Objective
@@ -48,10 +47,10 @@ class ICLObjective(Objective):
             better (likewise: 77.8 against 70.3 %): experts that win single samples leave the others untrained. `"none"`:
             each expert has its own cross-entropy, whose gradients `competition_weight` M^2 equals for equal experts.
         contrast_anchor: Whether each `"sample"`'s feature is drawn to its prototype, or the `"class_mean"` of the batch.
-        collaboration: Whether `"all"` pairs of experts draw together on each image, or (`"gated"`) an expert learns only from
-            those that give its class more probability.
         diversity_of: Whether the experts' `"features"` are pushed apart, as the paper says, or their `"deviations"` from
-            the mean feature of the batch.
+            the mean feature of the batch. Features are not negative, and so orthogonal only where experts share no
+            channel: in ten epochs of CIFAR-100-LT half of each expert's 64 channels died. With deviations none need to,
+            and accuracy was two points higher (16.4 against 14.4 % of validation images).
         num_hard_negatives: Classes contrasted with the true one; at most all others.
         temperature: Of the contrastive term, above 0.
         ema_decay: Share kept of prototypes and confusion when their class appears in a batch.
@@ -73,7 +72,6 @@ class ICLObjective(Objective):
         balance_from: float = 0.9,
         competition: Literal["batch", "sample", "none"] = "batch",
         contrast_anchor: Literal["sample", "class_mean"] = "sample",
-        collaboration: Literal["all", "gated"] = "all",
         diversity_of: Literal["features", "deviations"] = "features",
         num_hard_negatives: int = 7,
         temperature: float = 0.07,
@@ -97,7 +95,6 @@ class ICLObjective(Objective):
         check_choice("competition", competition, ("batch", "sample", "none"))
         check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
         check_choice("diversity_of", diversity_of, ("features", "deviations"))
-        check_choice("collaboration", collaboration, ("all", "gated"))
         check_at_least(
             0,
             competition_weight=competition_weight,
@@ -114,7 +111,7 @@ class ICLObjective(Objective):
         self.diversity_until, self.contrast_from, self.balance_from = diversity_until, contrast_from, balance_from
         self.balanced_heads = balanced_heads if config.balanced_heads else None
         self.competition, self.contrast_anchor = competition, contrast_anchor
-        self.collaboration, self.diversity_of = collaboration, diversity_of
+        self.diversity_of = diversity_of
         self.num_hard_negatives = min(num_hard_negatives, config.num_labels - 1)
         self.temperature, self.ema_decay = temperature, ema_decay
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
@@ -171,7 +168,7 @@ class ICLObjective(Objective):
             elif name == "cross_entropy":
                 terms[name] = self._cross_entropies(logits, labels).mean(dim=0).sum()
             elif name == "collaboration":
-                terms[name] = self.collaboration_weight * self._collaborate(logits, labels)
+                terms[name] = self.collaboration_weight * collaboration_loss(logits)
             elif name == "diversity":
                 terms[name] = self.diversity_weight * self._diversify(features)
             elif name == "contrast":
@@ -215,9 +212,6 @@ class ICLObjective(Objective):
         if self.competition == "sample":
             return competition_loss(losses)
         return competition_loss(gather_with_gradient(losses).mean(dim=0))
-
-    def _collaborate(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return gated_collaboration_loss(logits, labels) if self.collaboration == "gated" else collaboration_loss(logits)
 
     def _diversify(self, features: Tensor) -> Tensor:
         if self.diversity_of == "deviations":
