@@ -49,8 +49,8 @@ class ICLObjective(Objective):
         contrast_anchor: Whether each `"sample"`'s feature is drawn to its prototype, or the `"class_mean"` of the batch.
         diversity_of: Whether the experts' `"features"` are pushed apart, as the paper says, or their `"deviations"` from
             the mean feature of the batch. Features are not negative, and so orthogonal only where experts share no
-            channel: in ten epochs of CIFAR-100-LT half of each expert's 64 channels died. With deviations none need to,
-            and accuracy was two points higher (16.4 against 14.4 % of validation images).
+            channel: after ten epochs of CIFAR-100-LT each expert used 23 to 30 of its 64 channels, 38 to 46 without
+            this term. With deviations they used 45 to 50, and 16.4 instead of 14.4 % of validation images were right.
         num_hard_negatives: Classes contrasted with the true one; at most all others.
         temperature: Of the contrastive term, above 0.
         ema_decay: Share kept of prototypes and confusion when their class appears in a batch.
