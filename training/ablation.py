@@ -102,7 +102,9 @@ def _what_is_trained(recipe: Recipe) -> str:
     if objective is not None:
         parameters = inspect.signature(OBJECTIVES[objective["type"]]).parameters.values()
         objective = {each.name: each.default for each in parameters if each.default is not each.empty} | objective
-        objective = {key: float(value) if type(value) is int else value for key, value in objective.items()}  # 1 is 1.0
+        objective = {
+            key: float(value) if type(value) is int else value for key, value in objective.items()
+        }  # 1 is 1.0
         if objective["type"] == "snnl" and objective["snnl_weight"] == 0:
             objective = {key: objective[key] for key in ("type", "snnl_weight", "logit_adjustment")}
     return json.dumps([recipe.model, recipe.data, recipe.training, objective], sort_keys=True)

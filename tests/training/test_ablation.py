@@ -48,7 +48,9 @@ def test_the_papers_sweeps_are_among_the_changes():
 def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_path, caplog):
     arguments = ("quickstart", tiny, [0], tmp_path / "out", 1)
     with caplog.at_level("INFO"):
-        record = run_ablation(*arguments, groups=["balanced heads trained", "without", "diversity of", "diversity weight"])
+        record = run_ablation(
+            *arguments, groups=["balanced heads trained", "without", "diversity of", "diversity weight"]
+        )
     changes = {(change["group"], change["name"]): change for change in record["changes"]}
     assert next(iter(changes)) == (None, "as it is")
     assert len(changes) == 1 + 5 + 2 + 2 + 3

@@ -1,6 +1,7 @@
 """The objectives: which terms act when, what their state holds, and the faults of published code they must not have."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -99,13 +100,14 @@ def test_diversity_of_deviations_is_about_how_experts_differ_between_images(mode
     features = torch.rand(6, EXPERTS, 5)  # not negative: orthogonal only where no channel is used by two experts
     centred = features - features.mean(dim=0)
     objective = ICLObjective(model.config, diversity_of="deviations")
-    output = type("Output", (), {"representation_logits": torch.randn(6, EXPERTS, CLASSES)})
-    output.expert_logits = output.representation_logits
-    terms = []
-    for output.expert_features in (features, features + 3 * torch.rand(EXPERTS, 5)):
-        terms.append(objective(output, labels, 0.0)["diversity"])
-    torch.testing.assert_close(terms[0], adaptive_diversity_loss(centred))
-    torch.testing.assert_close(terms[0], terms[1])
+
+    def term(expert_features):
+        logits = torch.randn(6, EXPERTS, CLASSES)
+        output = {"representation_logits": logits, "expert_logits": logits, "expert_features": expert_features}
+        return objective(SimpleNamespace(**output), labels, 0.0)["diversity"]
+
+    torch.testing.assert_close(term(features), adaptive_diversity_loss(centred))
+    torch.testing.assert_close(term(features + 3 * torch.rand(EXPERTS, 5)), term(features))
 
 
 def test_the_balance_term_moves_the_balanced_heads_alone(model, outputs, labels):
