@@ -10,7 +10,14 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tailmoe.hub_cards import markdown
 from tailmoe.hub_cards.repository import check_repo_id
-from tailmoe.hub_cards.results_table import LISTED_CLASSES, NOT_MEASURED, format_table, percent, table_rows
+from tailmoe.hub_cards.results_table import (
+    LISTED_CLASSES,
+    NOT_MEASURED,
+    format_table,
+    measured_images,
+    percent,
+    table_rows,
+)
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
@@ -62,6 +69,7 @@ def render_model_card(
         title=_title(results, repo_id),
         repo_id=repo_id,
         results=results,
+        test_images=measured_images(results),
         kind=kind,
         model_class=MODEL_CLASSES.get(results["model_type"]),
         objective_class=OBJECTIVE_CLASSES[results["model_type"]] if kind in ("icl", "snnl", "mixture") else None,

@@ -58,13 +58,19 @@ def results_table(results: dict) -> str:
     seeds = results["seeds"] if "seeds" in results else [results["seed"]]
     several = len(seeds) > 1
     bounds = ShotBounds.of_results(dataset)
-    images = "validation" if results["recipe"]["data"].get("validation_per_class") else "test"
     groups = "" if bounds == ShotBounds() else f"\nMany, medium and few: classes {bounds.caption}."
     return (
         f"{format_table(table_rows(results))}\n\n"
-        f"Accuracy in % on {dataset['num_test']:,} {images} images of {dataset['name']}"
+        f"Accuracy in % on {dataset['num_test']:,} {measured_images(results)} of {dataset['name']}"
         f"{', mean ± standard deviation' if several else ''}; {'seeds' if several else 'seed'} {', '.join(map(str, seeds))}.{groups}"
     )
+
+
+def measured_images(results: dict) -> str:
+    """What to call the images that a run's or study's metrics are of; without a recipe nobody knows what they are for."""
+    if results["recipe"]["data"].get("validation_per_class"):
+        return "validation images"
+    return "evaluation images" if results["description"] is None else "test images"
 
 
 def table_rows(results: dict) -> list[dict[str, str]]:

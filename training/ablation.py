@@ -59,13 +59,16 @@ def run_ablation(
     recipe = load_recipe(source, common)
     changes = _changes(recipe, groups)
     environment = describe_environment()
-    studies: dict[str, dict] = {}
+    studies: list[tuple[list, dict]] = []  # with what is trained, compared as values: 1 is 1.0
 
     def study_of(variant: Recipe, folder: str) -> dict:
-        key = _what_is_trained(variant)
-        if key not in studies:
-            studies[key] = run_study(variant, seeds, output_dir / folder, environment["command"], jobs)
-        return _scalars(studies[key])
+        trained = _what_is_trained(variant)
+        for known, study in studies:
+            if known == trained:
+                return _scalars(study)
+        study = run_study(variant, seeds, output_dir / folder, environment["command"], jobs)
+        studies.append((trained, study))
+        return _scalars(study)
 
     def entry(group: str | None, name: str, changed: list[str]) -> dict:
         logger.info("%s", _full_name(group, name))
@@ -81,7 +84,7 @@ def run_ablation(
 
     entries = [entry(None, AS_IT_IS, [])]
     entries += [entry(group, str(name), changed) for group, rows in changes.items() for name, changed in rows.items()]
-    dataset = next(iter(studies.values()))["dataset"]
+    dataset = studies[0][1]["dataset"]
     record = {"recipe": recipe.name, "dataset": dataset, "seeds": seeds, "changes": entries, **environment}
     (output_dir / "ablation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     sweeps_figure(record, output_dir / "ablation.png")
@@ -96,18 +99,15 @@ def _scalars(study: dict) -> dict:
     return {key: study[key] for key in RECORDED} | {"runs": runs}
 
 
-def _what_is_trained(recipe: Recipe) -> str:
-    """The same for recipes of the same run: every option of the objective is written out, and none that has no effect."""
+def _what_is_trained(recipe: Recipe) -> list:
+    """Equal for recipes of the same run: every option of the objective is written out, and none that has no effect."""
     objective = recipe.objective
     if objective is not None:
         parameters = inspect.signature(OBJECTIVES[objective["type"]]).parameters.values()
         objective = {each.name: each.default for each in parameters if each.default is not each.empty} | objective
-        objective = {
-            key: float(value) if type(value) is int else value for key, value in objective.items()
-        }  # 1 is 1.0
         if objective["type"] == "snnl" and objective["snnl_weight"] == 0:
             objective = {key: objective[key] for key in ("type", "snnl_weight", "logit_adjustment")}
-    return json.dumps([recipe.model, recipe.data, recipe.training, objective], sort_keys=True)
+    return [recipe.model, recipe.data, recipe.training, objective]
 
 
 def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
