@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from tailmoe.training.errors import FaultError
 
 RESUME = "The last whole checkpoint is kept: --resume continues."
+NOTICED_AFTER = 1  # seconds in which torch notices that a process has ended; it takes milliseconds
 CONNECTIONS = ("gloo", "Connection closed", "Connection reset", "Broken pipe")
 
 
@@ -22,7 +24,8 @@ def naming_faults(folder: Path | str | None = None) -> Iterator[None]:
         folder: Where the run writes; None if it writes nothing.
     """
     try:
-        yield
+        with _waiting_for_torch():
+            yield
     except FaultError:
         raise
     except SafetensorError as error:
@@ -32,6 +35,16 @@ def naming_faults(folder: Path | str | None = None) -> Iterator[None]:
         if told is None:
             raise
         raise FaultError(told) from error
+
+
+@contextlib.contextmanager
+def _waiting_for_torch() -> Iterator[None]:
+    """Let torch tell which process has ended, where the connection to it breaks before it has."""
+    try:
+        yield
+    except (ConnectionError, EOFError):
+        time.sleep(NOTICED_AFTER)  # the handler of the process's end raises the RuntimeError in here
+        raise
 
 
 def _process_fault(message: str, resume: str) -> str | None:

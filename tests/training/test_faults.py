@@ -92,6 +92,25 @@ def test_a_process_that_is_killed_while_it_reads_images_is_told_and_the_run_resu
     assert_resumes(**options)
 
 
+@pytest.mark.parametrize("broken", [ConnectionResetError, EOFError])
+def test_a_connection_that_breaks_before_its_process_has_ended_is_told_as_that_process(broken, monkeypatch):
+    def notice(*_):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGALRM, notice)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(FaultError) as error, naming_faults("run"):
+            raise broken
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert_one_line(error, "A process that reads images has ended: DataLoader worker", "--resume")
+    monkeypatch.setattr("tailmoe.training.faults.NOTICED_AFTER", 0)
+    with pytest.raises(broken), naming_faults("run"):  # no process has ended: an error of something else
+        raise broken
+
+
 @pytest.mark.parametrize("what", ["optimizer", "state"])
 def test_a_disk_that_is_full_while_a_checkpoint_is_written_leaves_the_one_before(tiny, tmp_path, monkeypatch, what):
     trainer = tiny()
