@@ -60,6 +60,11 @@ def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
     assert all(any(re.fullmatch(pattern, name) for pattern in patterns) for name in names)
 
 
+def test_beside_icl_plain_cross_entropy_is_trained_as_by_its_own_recipe():
+    alone = load_recipe("cross-entropy-cifar100-lt-100").to_dict()
+    assert load_recipe("icl-cifar100-lt-100").baseline_recipe().to_dict() == alone
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_no_epoch_is_chosen_on_the_test_split(name):
     recipe = load_recipe(name)
