@@ -52,14 +52,16 @@ def render_model_card(
         results: Content of a run's `results.json`.
         repo_id: `owner/name` on the Hub, for the title and the example; the run's folder if None.
         figures: Paths of the figures, relative to the card.
-        study: Of the same recipe with several seeds, as `tailmoe.training.study.summarise` returns it; None if there
-            is none.
+        study: Of the same recipe, as `tailmoe.training.study.summarise` returns it, shown where it has several seeds;
+            None if there is none.
 
     Raises:
         jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
     """
     dataset, metrics, kind = results["dataset"], results["metrics"], kind_of_model(results)
     bounds = ShotBounds.of_results(dataset)
+    if study is not None and len(study["seeds"]) == 1:
+        study = None  # the run itself
     per_class = {} if metrics is None else dict(enumerate(metrics["per_class_accuracy"]))
     scored = {c: accuracy for c, accuracy in per_class.items() if accuracy is not None}
     expert_rows = _expert_rows(results)

@@ -302,6 +302,9 @@ def test_a_wrong_repository_is_named(run_folder, repo_id):
 
 def test_a_study_beside_the_results_tells_the_spread_over_seeds(run_folder, study, results):
     assert "One seed was run" in write_card(run_folder).read_text()
+    (run_folder / "study.json").write_text(json.dumps(study | {"seeds": [4]}))
+    assert "One seed was run" in (card := write_card(run_folder).read_text())
+    assert "over the seeds" not in card
     (run_folder / "study.json").write_text(json.dumps(study))
     write_card(run_folder)
     card = ModelCard.load(run_folder / "README.md")

@@ -83,6 +83,7 @@ def test_the_page_of_the_results_has_the_table_and_the_figure_of_each_ablation(f
     text = page.read_text()
     assert "### icl\n\n`tailmoe ablation quickstart without`\n\n| change " in text
     assert "| without: competition |" in text
+    assert "seed 0. Difference" in text
     assert "![accuracy of each change](ablations/icl.png)" in text
     (ablations / "icl.json").write_text("{}")
     with pytest.raises(BadInputError, match=r"icl.json` is not an ablation: 'command'. Write it with"):
