@@ -32,6 +32,7 @@ KNOWN = {
     "fashion_mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
 }
 TEST_SHARE = 0.2
+FILES = (".csv", ".parquet")  # no id on the Hub ends so
 
 
 def load_long_tailed(
@@ -106,7 +107,7 @@ def hub_id(name: str) -> str | None:
     if name in KNOWN:
         return KNOWN[name][0]
     is_id = re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
-    return name if is_id and not Path(name).exists() else None
+    return name if is_id and not name.endswith(FILES) and not Path(name).exists() else None
 
 
 def _load(name: str, config_name: str | None, revision: str | None, image_column: str | None) -> datasets.DatasetDict:
@@ -130,7 +131,7 @@ def _load(name: str, config_name: str | None, revision: str | None, image_column
         if path.suffix != ".parquet":
             raise BadInputError(f"`{name}` is no Parquet or CSV file: give one, a folder of images, or a Hub id.")
         return _parquet(name, {"train": [path]})
-    if name.startswith((".", "~", "/")) or name.count("/") > 1:
+    if name.startswith((".", "~", "/")) or name.endswith(FILES) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
     remedy = (
         f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet or CSV file or a Hub id, and `config_name` where it has "
