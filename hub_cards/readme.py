@@ -2,7 +2,7 @@
 
     python -m tailmoe.hub_cards.readme README.md hub_cards/results
 
-writes what stands between `<!-- results -->` and `<!-- /results -->`, and likewise `papers`, `pairs` and `benchmark`;
+writes what stands between `<!-- models -->` and `<!-- /models -->`, and likewise `results`, `papers`, `pairs` and `benchmark`;
 in `hub_cards/results/README.md`, `ablations`.
 """
 
@@ -13,12 +13,14 @@ from pathlib import Path
 
 from tailmoe.hub_cards.ablation_table import readme_ablations
 from tailmoe.hub_cards.benchmark_table import readme_benchmarks
+from tailmoe.hub_cards.models_table import models_table
 from tailmoe.hub_cards.pairs_table import readme_pairs
 from tailmoe.hub_cards.papers_table import papers_table
 from tailmoe.hub_cards.results_table import readme_table
 from tailmoe.training.errors import BadInputError
 
 SECTIONS = {
+    "models": models_table,
     "results": readme_table,
     "papers": papers_table,
     "pairs": readme_pairs,
@@ -30,7 +32,7 @@ SECTIONS_OF_RESULTS = {"ablations": readme_ablations}
 def update_readme(
     readme_path: str | Path, results_dir: str | Path, sections: dict[str, Callable[[Path], str]] = SECTIONS
 ) -> None:
-    """Replace what stands between the markers of a page by the tables of all studies and benchmarks.
+    """Replace what stands between the markers of a page by the tables of all models, studies and benchmarks.
 
     Args:
         readme_path: The page.

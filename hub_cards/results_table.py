@@ -73,6 +73,15 @@ def measured_images(results: dict) -> str:
     return "evaluation images" if results["description"] is None else "test images"
 
 
+def setting(results: dict) -> dict[str, str]:
+    """What a run or study was trained on, and for how long."""
+    return {
+        "data": results["dataset"]["name"],
+        "imbalance": f"{results['dataset']['imbalance_factor']:.4g}",
+        "epochs": f"{results['recipe']['training'].get('num_train_epochs', DEFAULT_EPOCHS):g}",
+    }
+
+
 def table_rows(results: dict) -> list[dict[str, str]]:
     """The baseline's row, if any, and the model's; accuracies in %, a dash for what was not measured."""
     seconds, _ = _mean_and_std(results["train_seconds"])
@@ -126,13 +135,7 @@ def _mean_and_std(value: float | dict | None) -> tuple[float | None, float | Non
 def _study_rows(path: Path) -> tuple[list[dict[str, str]], ShotBounds]:
     try:
         study = json.loads(path.read_text(encoding="utf-8"))
-        place = {
-            "recipe": study["name"],
-            "data": study["dataset"]["name"],
-            "imbalance": f"{study['dataset']['imbalance_factor']:.4g}",
-            "epochs": f"{study['recipe']['training'].get('num_train_epochs', DEFAULT_EPOCHS):g}",
-            "seeds": str(len(study["seeds"])),
-        }
+        place = {"recipe": study["name"], **setting(study), "seeds": str(len(study["seeds"]))}
         rows = [{"model": row["model"], **place, **row} for row in table_rows(study)]
         return rows, ShotBounds.of_results(study["dataset"])
     except (OSError, ValueError, TypeError) as error:

@@ -10,16 +10,18 @@ from tailmoe.hub_cards.readme import SECTIONS_OF_RESULTS, main, update_readme
 from tailmoe.training.errors import BadInputError
 
 SECTIONS = "\n\n".join(
-    f"<!-- {name} -->\nold\n<!-- /{name} -->" for name in ("results", "papers", "pairs", "benchmark")
+    f"<!-- {name} -->\nold\n<!-- /{name} -->" for name in ("models", "results", "papers", "pairs", "benchmark")
 )
 README = f"# Title\n\n{SECTIONS}\n\nThe end.\n"
 
 
 @pytest.fixture
-def folder(study, benchmark_record, tmp_path):
-    """A README with markers, and a folder of one study and one benchmark."""
+def folder(study, results, benchmark_record, tmp_path):
+    """A README with markers, a folder of one study and one benchmark, and beside it one of one model."""
     (tmp_path / "README.md").write_text(README)
     (tmp_path / "results" / "benchmarks").mkdir(parents=True)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "results.json").write_text(json.dumps(results))
     (tmp_path / "results" / "README.md").write_text("<!-- ablations -->\n<!-- /ablations -->\n")
     (tmp_path / "results" / "quickstart.json").write_text(json.dumps(study))
     (tmp_path / "results" / "benchmarks" / "cpu.json").write_text(json.dumps(benchmark_record))
@@ -29,8 +31,9 @@ def folder(study, benchmark_record, tmp_path):
 def test_the_readme_gets_the_table_between_its_markers(folder):
     update_readme(folder / "README.md", folder / "results")
     text = (folder / "README.md").read_text()
-    assert text.startswith("# Title\n\n<!-- results -->\n| model ")
+    assert text.startswith("# Title\n\n<!-- models -->\n| model ")
     assert text.endswith("\n<!-- /benchmark -->\n\nThe end.\n")
+    assert "\n<!-- /models -->\n\n<!-- results -->\n| model" in text
     assert "\n<!-- /results -->\n\n<!-- papers -->\n| method" in text
     assert "\n<!-- /papers -->\n\n<!-- pairs -->\nNo pair" in text
     assert "\n<!-- /pairs -->\n\n<!-- benchmark -->\n| part" in text
@@ -60,6 +63,17 @@ def test_wrong_markers_leave_the_readme_as_it_is(folder, text):
     with pytest.raises(BadInputError, match="each once"):
         update_readme(folder / "README.md", folder / "results")
     assert (folder / "README.md").read_text() == text
+
+
+def test_each_model_has_a_row_with_a_link_and_the_accuracy_of_its_weights(folder, results):
+    update_readme(folder / "README.md", folder / "results")
+    (line,) = [line for line in (folder / "README.md").read_text().splitlines() if "/models/" in line and "|" in line]
+    row = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert row[:5] == ["[mine](hub_cards/models/mine)", "ICL-MoE", "fashion_mnist_lt", "125", "200"]
+    assert row[5:7] == ["312,345", f"{100 * results['metrics']['accuracy']:.1f}"]
+    (folder / "models" / "mine" / "results.json").write_text("{}")
+    with pytest.raises(BadInputError, match=r"mine` holds no results of a run: 'dataset'"):
+        update_readme(folder / "README.md", folder / "results")
 
 
 def test_a_missing_readme_is_named(folder):

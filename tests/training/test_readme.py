@@ -3,10 +3,7 @@
 import re
 from pathlib import Path
 
-from tailmoe.hub_cards.benchmark_table import readme_benchmarks
-from tailmoe.hub_cards.pairs_table import readme_pairs
-from tailmoe.hub_cards.papers_table import papers_table
-from tailmoe.hub_cards.results_table import readme_table
+from tailmoe.hub_cards.readme import SECTIONS
 from tailmoe.training.cli import COMMANDS
 from tailmoe.training.cli_parser import build_parser
 
@@ -24,15 +21,10 @@ def test_the_fine_tuning_example_trains_and_evaluates(tmp_path, fashion, monkeyp
     assert "eval_balanced_accuracy" in capsys.readouterr().out
 
 
-def test_the_results_are_those_of_the_files():
-    shown = README.read_text().split("<!-- results -->\n")[1].split("\n<!-- /results -->")[0]
-    assert shown == readme_table(README.parent / "hub_cards" / "results")
-    shown = README.read_text().split("<!-- papers -->\n")[1].split("\n<!-- /papers -->")[0]
-    assert shown == papers_table(README.parent / "hub_cards" / "results")
-    shown = README.read_text().split("<!-- pairs -->\n")[1].split("\n<!-- /pairs -->")[0]
-    assert shown == readme_pairs(README.parent / "hub_cards" / "results")
-    shown = README.read_text().split("<!-- benchmark -->\n")[1].split("\n<!-- /benchmark -->")[0]
-    assert shown == readme_benchmarks(README.parent / "hub_cards" / "results")
+def test_the_tables_are_those_of_the_files():
+    for name, table in SECTIONS.items():
+        shown = README.read_text().split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
+        assert shown == table(README.parent / "hub_cards" / "results"), name
 
 
 def test_every_command_of_the_readme_exists():
