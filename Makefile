@@ -22,7 +22,7 @@ style: $(READY)  ## check and format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-readme: $(READY)  ## render the README's tables from hub_cards/results
+readme: $(READY)  ## render the README's tables from files in hub_cards
 	$(BIN)/python -m tailmoe.hub_cards.readme README.md hub_cards/results
 
 $(READY): pyproject.toml constraints.txt
