@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tailmoe.hub_cards.results_table import ACCURACIES, NOT_MEASURED, format_table, percent
+from tailmoe.hub_cards.results_table import ACCURACIES, NOT_MEASURED, format_table, percent, seeds_named
 from tailmoe.training.errors import BadInputError
 
 
@@ -29,10 +29,10 @@ def ablation_table(ablation: dict, markdown: bool = False) -> str:
             baseline = change["baseline"]["metrics"]
             row |= {change["baseline"]["title"]: percent(baseline["accuracy"]), "gain": _points(metrics, baseline)}
         rows.append(row)
-    dataset, seeds = ablation["dataset"], ablation["seeds"]
+    dataset = ablation["dataset"]
     note = (
         f"Accuracy in % on {dataset['num_test']:,} validation images of {dataset['name']}, recipe {ablation['recipe']}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}. Difference: points of overall accuracy above the recipe as it is"
+        f"{seeds_named(ablation['seeds'])}. Difference: points of overall accuracy above the recipe as it is"
         f"{'; gain: above the baseline with the same change' if first['baseline'] is not None else ''}."
     )
     return f"{format_table(rows, markdown)}\n\n{note}"

@@ -11,6 +11,7 @@ CAPTION = (
     "Top-1 accuracy of these very weights in % on the data's test images, overall and of many-, medium- and few-shot "
     "classes; always those of seed 0, not of the best."
 )
+NO_MODEL = "No model has been published yet."
 
 
 def models_table(results_dir: str | Path) -> str:
@@ -19,8 +20,8 @@ def models_table(results_dir: str | Path) -> str:
     Raises:
         BadInputError: If a folder holds no results of a run.
     """
-    rows = [_row(folder) for folder in sorted((Path(results_dir).parent / "models").iterdir())]
-    return f"{format_table(rows, markdown=True)}\n\n{CAPTION}"
+    rows = [_row(folder) for folder in sorted(Path(results_dir).parent.glob("models/*"))]
+    return f"{format_table(rows, markdown=True)}\n\n{CAPTION}" if rows else NO_MODEL
 
 
 def _row(folder: Path) -> dict[str, str]:

@@ -56,14 +56,18 @@ def results_table(results: dict) -> str:
     """
     dataset = results["dataset"]
     seeds = results["seeds"] if "seeds" in results else [results["seed"]]
-    several = len(seeds) > 1
     bounds = ShotBounds.of_results(dataset)
     groups = "" if bounds == ShotBounds() else f"\nMany, medium and few: classes {bounds.caption}."
     return (
         f"{format_table(table_rows(results))}\n\n"
         f"Accuracy in % on {dataset['num_test']:,} {measured_images(results)} of {dataset['name']}"
-        f"{', mean ± standard deviation' if several else ''}; {'seeds' if several else 'seed'} {', '.join(map(str, seeds))}.{groups}"
+        f"{', mean ± standard deviation' if len(seeds) > 1 else ''}; {seeds_named(seeds)}.{groups}"
     )
+
+
+def seeds_named(seeds: Sequence[int]) -> str:
+    """`seed 0`, or `seeds 0, 1`."""
+    return f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
 
 
 def measured_images(results: dict) -> str:

@@ -1,6 +1,7 @@
 """The README's tables: between their markers, from the files."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -74,6 +75,9 @@ def test_each_model_has_a_row_with_a_link_and_the_accuracy_of_its_weights(folder
     (folder / "models" / "mine" / "results.json").write_text("{}")
     with pytest.raises(BadInputError, match=r"mine` holds no results of a run: 'dataset'"):
         update_readme(folder / "README.md", folder / "results")
+    shutil.rmtree(folder / "models")
+    update_readme(folder / "README.md", folder / "results")
+    assert "<!-- models -->\nNo model has been published yet.\n" in (folder / "README.md").read_text()
 
 
 def test_a_missing_readme_is_named(folder):
