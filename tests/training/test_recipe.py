@@ -44,7 +44,7 @@ def test_the_recipe_in_a_runs_folder_can_be_trained_again(recipe_file, tmp_path)
 
 def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
     names = recipe_names()
-    assert len(names) == len(set(names)) == 5 + 6 * 2 * 3 + 4 * 3
+    assert len(names) == len(set(names)) == 6 + 6 * 2 * 3 + 4 * 3
     recipe = load_recipe("icl-2-experts-cifar10-lt-50", ["training.num_train_epochs=3"])
     assert recipe.name == "icl-2-experts-cifar10-lt-50"
     assert recipe.data == {"name": "cifar10", "imbalance_factor": 50}
@@ -63,6 +63,12 @@ def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
 def test_beside_icl_plain_cross_entropy_is_trained_as_by_its_own_recipe():
     alone = load_recipe("cross-entropy-cifar100-lt-100").to_dict()
     assert load_recipe("icl-cifar100-lt-100").baseline_recipe().to_dict() == alone
+
+
+def test_the_record_recipe_is_icls_but_for_a_longer_schedule():
+    best, icl = (load_recipe(f"icl-cifar100-lt-100{suffix}") for suffix in ("-best", ""))
+    assert (best.model, best.data, best.objective) == (icl.model, icl.data, icl.objective)
+    assert best.training == icl.training | {"num_train_epochs": 300}
 
 
 @pytest.mark.parametrize("name", recipe_names())
