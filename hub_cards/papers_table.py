@@ -33,11 +33,13 @@ def papers_table(results_dir: str | Path) -> str:
     ]
     first = next(iter(SETTINGS))
     methods = [name.removesuffix(f"-{first}") for name in grid_names("cifar-lt") if name.endswith(f"-{first}")]
-    rows += [
-        {"method": f"tailmoe: {method}"}
-        | {title: _measured(Path(results_dir), f"{method}-{setting}") for setting, title in SETTINGS.items()}
-        for method in methods
-    ]
+    recipes = {method: {setting: f"{method}-{setting}" for setting in SETTINGS} for method in methods}
+    for method, of_setting in (recipes | {"icl, best": {first: f"icl-{first}-best"}}).items():
+        measured = {setting: _measured(Path(results_dir), recipe) for setting, recipe in of_setting.items()}
+        rows.append(
+            {"method": f"tailmoe: {method}"}
+            | {title: measured.get(setting, NOT_MEASURED) for setting, title in SETTINGS.items()}
+        )
     return f"{format_table(rows, markdown=True)}\n\n{CAPTION}"
 
 

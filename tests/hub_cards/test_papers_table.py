@@ -33,7 +33,7 @@ def test_papers_are_shown_as_they_state_and_what_is_not_measured_as_a_dash(tmp_p
             stated = entry["accuracy"].get(setting)
             assert row[title] == ("—" if stated is None else f"{stated:.1f}")
     ours = {name: row for name, row in table.items() if name.startswith("tailmoe: ")}
-    assert len(ours) == 6
+    assert len(ours) == 6 + 1
     assert {cell for row in ours.values() for cell in row.values()} == {"—"}
 
 
@@ -43,3 +43,10 @@ def test_a_study_of_the_recipe_as_it_ships_is_shown_and_one_with_a_shorter_sched
     shorter = shipped_recipe("icl-cifar100-lt-100")["training"] | {"num_train_epochs": 20}
     write_study("icl-cifar100-lt-100", training=shorter)
     assert rows(tmp_path)["tailmoe: icl"]["CIFAR-100, 100"] == "—"
+
+
+def test_the_record_recipe_has_a_row_of_its_own(tmp_path, write_study):
+    write_study("icl-cifar100-lt-100-best")
+    row = rows(tmp_path)["tailmoe: icl, best"]
+    assert row.pop("CIFAR-100, 100") == "72.50 ± 1.80"
+    assert set(row.values()) == {"—"}
