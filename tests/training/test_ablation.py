@@ -65,10 +65,7 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     assert (trained, baselines) == (1 + 1 + 1 + 2 + 1, 1), "plain cross-entropy does not change with the objective"
     assert all(change["baseline"]["title"] == "cross-entropy" for change in record["changes"])
     with caplog.at_level("INFO"):
-        assert run_ablation(*arguments, groups=["diversity of"])["changes"] == [
-            record["changes"][0],
-            *record["changes"][3:5],
-        ]
+        assert run_ablation(*arguments, groups=["diversity of"])["changes"] == record["changes"][:3]
     assert caplog.text.count("Training quickstart") == trained
     table = ablation_table(record)
     assert "diversity of: deviations" in table
