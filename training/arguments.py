@@ -57,10 +57,6 @@ class LongTailTrainingArguments(TrainingArguments):
     auto_augment: bool = field(default=True, metadata={"help": "AutoAugment's CIFAR-10 policy."})
     cutout_size: int = field(default=16, metadata={"help": "Side of Cutout's square in pixels; 0 for none."})
     mixup_alpha: float = field(default=0.0, metadata={"help": "Mixup draws its weight from Beta(alpha, alpha)."})
-    ema_decay: float = field(
-        default=0.0,
-        metadata={"help": "Share kept at each step of the mean of weights that the run ends with; 0 for none."},
-    )
     freeze_shared: bool = field(
         default=False, metadata={"help": "Train only what each expert has of its own, and its classifiers."}
     )
@@ -95,8 +91,6 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"`ema_decay` must be in [0, 1), got {self.ema_decay}.")
         if self.lora_rank < 0:
             raise ValueError(f"`lora_rank` must be at least 0, got {self.lora_rank}.")
         if self.freeze_shared and self.lora_rank:

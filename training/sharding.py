@@ -35,7 +35,6 @@ def check_sharding(trainer: Trainer, objective: nn.Module | None) -> None:
             f"{kind.rpartition('.')[2]}: `training.fsdp=true` alone is both."
         )
     hindrances = {
-        "`ema_decay`, the mean of weights": args.ema_decay > 0,
         "`lora_rank`": args.lora_rank > 0,
         # torch 2.13 loads no optimizer in which a parameter that trains later has no state yet
         "an objective's last stage (`balanced_heads: last`)": objective is not None

@@ -29,9 +29,8 @@ from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
 from tailmoe.training.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
-from tailmoe.training.weight_average import WeightAverage
 
-OBJECTIVE_NAME, AVERAGE_NAME = "objective.safetensors", "weight_average.safetensors"
+OBJECTIVE_NAME = "objective.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
 
 
@@ -114,9 +113,6 @@ class LongTailTrainer(EvaluatingTrainer):
         self._batches = AugmentedBatches(args, augmentation, Normalization(processing_class).to(args.device))
         self._graphs: StepGraphs | None = None
         self._term_sums = TermSums()
-        self._average = WeightAverage(self.model, args.ema_decay) if args.ema_decay else None
-        if self._average is not None:
-            self.add_callback(self._average)
 
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
         """As in transformers; or one that shows rare classes more often, or that reads streamed images in blocks."""
@@ -129,12 +125,10 @@ class LongTailTrainer(EvaluatingTrainer):
         return self.state.global_step / max(self.state.max_steps, 1)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
-        """As `SafeTrainer.train`; the model ends with the mean of its weights where one is kept."""
+        """As `SafeTrainer.train`."""
         self._term_sums = TermSums()
         self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
         output = super().train(resume_from_checkpoint, **kwargs)
-        if self._average is not None:
-            self._average.copy_to(self.model)
         self.share_statistics()
         return output
 
@@ -271,10 +265,9 @@ class LongTailTrainer(EvaluatingTrainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def kept_parts(self) -> dict[str, nn.Module | WeightAverage]:
-        """The objective and the mean of the weights, where they have a state."""
-        parts = {OBJECTIVE_NAME: self.objective, AVERAGE_NAME: self._average}
-        return {name: part for name, part in parts.items() if part is not None and part.state_dict()}
+    def kept_parts(self) -> dict[str, nn.Module]:
+        """The objective, where it has a state."""
+        return {OBJECTIVE_NAME: self.objective} if self.objective is not None and self.objective.state_dict() else {}
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         self._term_sums.check_finite(self.state.global_step + 1)

@@ -76,7 +76,7 @@ found, index = trained("icl", ICLMoEForImageClassification(config), ICLObjective
 config = SNNLMoEConfig(backbone_config=BACKBONE, num_experts=2, **common)
 learned = SNNLObjective(config, temperature_mode="learned")
 found |= trained("snnl", SNNLMoEForImageClassification(config), learned, max_steps=2)[0]
-found |= trained("scaled", SNNLMoEForImageClassification(config), Scaled(), max_steps=2, ema_decay=0.5)[0]
+found |= trained("scaled", SNNLMoEForImageClassification(config), Scaled(), max_steps=2)[0]
 config = ICLMoEConfig(hidden_sizes=[4, 4, 8], depths=[1, 1, 1], num_experts=2, **common)
 with_batch_norm = ICLMoEForImageClassification(config), ICLObjective(config)
 found |= trained("batch norm", *with_batch_norm, max_steps=2, mixup_alpha=0.2)[0]

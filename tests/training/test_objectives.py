@@ -147,17 +147,6 @@ def test_competition_of_equal_experts_weighed_by_their_number_squared_has_the_gr
     torch.testing.assert_close(*gradients)
 
 
-def test_the_competition_may_be_about_adjusted_logits(model, outputs, labels):
-    plain, adjusted = (
-        ICLObjective(model.config, competition="none", logit_adjustment=tau)(outputs, labels, 0.5)["cross_entropy"]
-        for tau in (0.0, 1.0)
-    )
-    shifted = outputs.representation_logits + torch.tensor(model.config.class_counts).log()
-    expected = sum(F.cross_entropy(shifted[:, m], labels) for m in range(EXPERTS))
-    torch.testing.assert_close(adjusted, expected)
-    assert not torch.isclose(plain, adjusted)
-
-
 def test_balanced_softmax_trains_each_expert_by_itself(labels):
     config = ICLMoEConfig(
         hidden_sizes=[4, 8],

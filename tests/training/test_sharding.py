@@ -90,8 +90,8 @@ def test_what_does_not_go_with_fsdp_is_refused(make_trainer, icl, snnl):
         check(version=1)
     with pytest.raises(BadInputError, match="got version 2 with SHARDED_STATE_DICT"):
         check(kind="SHARDED_STATE_DICT")
-    with pytest.raises(BadInputError, match="`fsdp` does not go with `ema_decay`"):
-        check(ema_decay=0.5)
+    with pytest.raises(BadInputError, match="`fsdp` does not go with `lora_rank`"):
+        check(lora_rank=2)
     with pytest.raises(BadInputError, match="`fsdp` does not go with parameters of the objective"):
         check(snnl[1])
 

@@ -49,26 +49,6 @@ def test_without_an_objective_the_models_own_loss_trains_also_a_model_of_transfo
     assert 0 <= trainer.evaluate()["eval_balanced_accuracy"] <= 1
 
 
-def test_the_run_ends_with_the_mean_of_its_weights_and_of_a_resumed_run_too(make_trainer, icl, tmp_path, stop_at):
-    options = {"ema_decay": 0.9, "num_train_epochs": 2}
-    seen = []
-    watch = TrainerCallback()
-    watch.on_step_end = lambda args, state, control, model=None, **kwargs: seen.append(
-        model.classifier.weight.detach().clone()
-    )
-    whole = make_trainer(*icl, callbacks=[watch], output_dir=str(tmp_path / "whole"), **options)
-    mean = whole.model.classifier.weight.detach().clone()
-    whole.train()
-    for step, weight in enumerate(seen, start=1):
-        mean.lerp_(weight, 1 - min(0.9, (1 + step) / (10 + step)))
-    torch.testing.assert_close(whole.model.classifier.weight, mean)
-    assert not torch.equal(whole.model.classifier.weight, seen[-1])
-    make_trainer(*icl, callbacks=[stop_at(7)], **options).train()
-    resumed = make_trainer(*icl, **options)
-    resumed.train(resume_from_checkpoint=True)
-    assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
-
-
 @pytest.mark.parametrize("step", [3, 7, 19, 20])
 @pytest.mark.parametrize("which", ["icl", "snnl"])
 def test_a_run_stopped_at_any_step_ends_bit_identical_to_one_never_stopped(
@@ -245,7 +225,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_term_and_st
     ("changes", "message"),
     [
         ({"on_bad_image": "ignore"}, '`on_bad_image` must be "error" or "skip", got "ignore"'),
-        ({"ema_decay": 1.0}, r"`ema_decay` must be in \[0, 1\), got 1.0"),
         ({"mixup_alpha": -1.0}, "`mixup_alpha` must be at least 0, got -1.0"),
         ({"remove_unused_columns": True}, "`remove_unused_columns` must be False"),
     ],

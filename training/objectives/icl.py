@@ -57,8 +57,6 @@ class ICLObjective(Objective):
         competition_weight, collaboration_weight, diversity_weight, contrast_weight: Factors of the terms, at least 0.
             The paper's are all 1. The competition of M equal experts gives each the gradient of its cross-entropy
             divided by M^2; a weight of M^2 makes up for that, which short schedules need.
-        logit_adjustment: tau of the logarithm of the class's share of images that is added to the logits in training,
-            inside the competition (Menon et al., ICLR 2021), at least 0.
     """
 
     model_options: ClassVar[dict[str, bool]] = {"as_trained": True}  # the last stage is in evaluation mode
@@ -80,7 +78,6 @@ class ICLObjective(Objective):
         collaboration_weight: float = 1.0,
         diversity_weight: float = 1.0,
         contrast_weight: float = 1.0,
-        logit_adjustment: float = 0.0,
     ):
         super().__init__()
         check_model_type(self, config, "icl_moe")
@@ -101,7 +98,6 @@ class ICLObjective(Objective):
             collaboration_weight=collaboration_weight,
             diversity_weight=diversity_weight,
             contrast_weight=contrast_weight,
-            logit_adjustment=logit_adjustment,
         )
         if num_hard_negatives < 1 or temperature <= 0:
             raise ValueError(
@@ -116,8 +112,7 @@ class ICLObjective(Objective):
         self.temperature, self.ema_decay = temperature, ema_decay
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
-        self.logit_adjustment = logit_adjustment
-        self.training_logit_adjustment = 1.0 if config.balanced_heads else logit_adjustment
+        self.training_logit_adjustment = 1.0 if config.balanced_heads else 0.0
         classes, experts, features = config.num_labels, config.num_experts, config.feature_size
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))
@@ -202,8 +197,6 @@ class ICLObjective(Objective):
     def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
         # (B, M, C) -> (B, M)
         expert_labels = labels[:, None].expand(logits.shape[:2])
-        if self.logit_adjustment:
-            logits = logits + self.logit_adjustment * (self.class_counts / self.class_counts.sum()).log()
         return F.cross_entropy(at_least_float32(logits).movedim(-1, 1), expert_labels, reduction="none")
 
     def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
