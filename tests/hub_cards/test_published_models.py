@@ -113,7 +113,12 @@ def test_the_weights_are_those_of_the_results_on_the_largest_and_the_smallest_cl
         np.testing.assert_allclose(metrics["confusion_matrix"][row], expected, atol=max(1, 0.002 * expected.sum()))
 
 
-@pytest.mark.slow
+def on_request_where_images_are_many(folder):
+    many = data_of_run(str(folder))["name"] in KNOWN
+    return pytest.param(folder, marks=pytest.mark.slow if many else (), id=folder.name)
+
+
+@pytest.mark.parametrize("folder", map(on_request_where_images_are_many, FOLDERS))
 def test_evaluate_measures_what_the_card_states(folder):
     expected = json.loads((folder / "results.json").read_text())["metrics"]
     metrics = evaluate_model(str(folder), measured_data(folder))

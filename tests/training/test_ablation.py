@@ -96,11 +96,14 @@ def test_an_unknown_group_and_an_objective_without_changes_are_told(tmp_path):
 
 def test_both_arms_are_changed_and_an_arm_that_stays_the_same_is_not_trained_again(tiny, tmp_path, caplog):
     with caplog.at_level("INFO"):
-        record = run_ablation("snnl-quickstart", tiny, [0], tmp_path, 1, groups=["distance", "Balanced Softmax"])
-    assert caplog.text.count("Training snnl-quickstart ") == 1 + 1 + 1, "the recipe's own values were trained again"
-    assert caplog.text.count("Training snnl-quickstart-baseline ") == 1 + 1
+        record = run_ablation("snnl-quickstart", tiny, [0], tmp_path, 1, groups=["distance", "number of experts"])
+    assert caplog.text.count("Training snnl-quickstart ") == 1 + 1 + 2, "the recipe's own values were trained again"
+    assert caplog.text.count("Training snnl-quickstart-baseline ") == 1 + 2
     changes = {(change["group"], change["name"]): change for change in record["changes"]}
     assert changes["distance", "Euclidean"]["baseline"] == record["changes"][0]["baseline"]
-    assert changes["Balanced Softmax", "1"]["baseline"]["recipe"]["objective"]["logit_adjustment"] == 1
+    assert changes["number of experts", "8"]["baseline"]["recipe"]["model"]["num_experts"] == 8
+    assert (
+        changes["number of experts", "2"]["study"]["num_parameters"] < record["changes"][0]["study"]["num_parameters"]
+    )
     assert "gain: above the baseline with the same change" in ablation_table(record)
     assert (tmp_path / "ablation.png").stat().st_size > 10_000

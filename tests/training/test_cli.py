@@ -176,7 +176,7 @@ def wait_for(condition, process, seconds=120):
 
 @pytest.mark.parametrize(
     ("number", "stage"),
-    [(signal.SIGINT, "."), (signal.SIGTERM, "baseline"), (signal.SIGKILL, ".")],
+    [(signal.SIGINT, "."), (signal.SIGTERM, "."), (signal.SIGKILL, "."), (signal.SIGKILL, "baseline")],
 )
 def test_an_interrupted_run_resumes_and_ends_bit_identical(tmp_path, recipe, run, number, stage):
     folder = tmp_path / "run"

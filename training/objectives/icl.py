@@ -112,7 +112,7 @@ class ICLObjective(Objective):
         self.temperature, self.ema_decay = temperature, ema_decay
         self.competition_weight, self.collaboration_weight = competition_weight, collaboration_weight
         self.diversity_weight, self.contrast_weight = diversity_weight, contrast_weight
-        self.training_logit_adjustment = 1.0 if config.balanced_heads else 0.0
+        self.training_logit_adjustment = config.own_logit_adjustment
         classes, experts, features = config.num_labels, config.num_experts, config.feature_size
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
         self.register_buffer("prototypes", torch.zeros(experts, classes, features))
