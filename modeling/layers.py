@@ -44,11 +44,14 @@ def residual_stage(in_channels: int, out_channels: int, depth: int, stride: int)
 
 
 def shallow_projection(widths: list[int]) -> nn.Sequential:
-    """Strided convolutions that bring a map of width `widths[0]` to width `widths[-1]`, halving it at each step."""
+    """Strided convolutions that bring a map of width `widths[0]` to width `widths[-1]`, halving it at each step.
+
+    As published (SHIKE, CVPR 2023), the last of several steps has no ReLU, so that the product with it may be negative.
+    """
     layers: list[nn.Module] = []
     for narrow, wide in itertools.pairwise(widths):
         layers += [conv_norm(narrow, wide, stride=2), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*(layers if len(widths) == 2 else layers[:-1]))
 
 
 class ExpertLinear(nn.Module):

@@ -58,12 +58,12 @@ class ICLMoEExpert(nn.Module):
         widths = list(config.hidden_sizes)
         self.stage = residual_stage(widths[-2], widths[-1], config.depths[-1], stride=2)
         self.source = index % (len(widths) - 1)
-        self.fusion = shallow_projection(widths[self.source :]) if config.shallow_fusion else None
+        self.projection = shallow_projection(widths[self.source :]) if config.shallow_fusion else None
 
     def forward(self, shared_maps: list[Tensor]) -> Tensor:
         # list of (B, width, H, W), one per shared stage -> (B, D, H', W')
         expert_map = self.stage(shared_maps[-1])
-        return expert_map if self.fusion is None else expert_map * self.fusion(shared_maps[self.source])
+        return expert_map if self.projection is None else expert_map * self.projection(shared_maps[self.source])
 
 
 class ICLMoEPreTrainedModel(TailMoEPreTrainedModel):

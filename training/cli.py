@@ -183,7 +183,7 @@ def _study(args: argparse.Namespace) -> int:
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.study import run_study
 
-    recipe = load_recipe(args.recipe, args.overrides)
+    recipe = load_recipe(args.recipe, args.overrides, with_baseline=not args.no_baseline)
     output_dir = args.output_dir or Path("runs") / f"{recipe.name}-study"
     study = run_study(recipe, args.seeds, output_dir, shlex.join(["tailmoe", *sys.argv[1:]]), args.jobs)
     sys.stdout.write(f"\n{results_table(study)}\n")

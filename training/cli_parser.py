@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     study = _add(commands, "study", "train many seeds and summarise", help_texts.STUDY)
     study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     _add_recipe_options(study)
+    study.add_argument("--no-baseline", action="store_true", help="leave out the baseline that the recipe names")
     study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
     _add_jobs(study)
     study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")

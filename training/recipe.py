@@ -81,12 +81,13 @@ class Recipe:
         return Recipe(name=f"{self.name}-baseline", **merged)
 
 
-def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), with_baseline: bool = True) -> Recipe:
     """Read and check a recipe.
 
     Args:
         source: Name of a recipe that ships with the project, or path of a YAML file; the `recipe.yaml` of a run too.
         overrides: `section.key=value` strings, such as `model.num_experts=2`; values are YAML.
+        with_baseline: False leaves out the baseline that the recipe names.
 
     Raises:
         BadInputError: For an unknown recipe, a file that is not YAML, or a key that does not exist.
@@ -99,7 +100,7 @@ def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = ()) -> Rec
     _check_recipe(content)
     if not isinstance(name, str) or Path(name).name != name:  # it becomes a folder's
         raise BadInputError(f"`name` of the recipe must be a word, got {name}.")
-    recipe = Recipe(name=name, **content)
+    recipe = Recipe(name=name, **content | ({} if with_baseline else {"baseline": None}))
     baseline = recipe.baseline_recipe()
     if baseline is not None:
         _check_recipe(baseline.to_dict())

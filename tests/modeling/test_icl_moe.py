@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
+from tailmoe.modeling.layers import shallow_projection
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -21,6 +22,18 @@ def test_the_default_network_is_the_papers_resnet_32_with_three_experts():
 def test_the_fused_depth_alternates_over_the_shared_stages():
     model = ICLMoEForImageClassification(ICLMoEConfig(num_experts=5))
     assert [expert.source for expert in model.experts] == [0, 1, 0, 1, 0]
+
+
+def test_a_projection_ends_with_a_relu_over_one_step_and_without_over_two_as_published():
+    def layers(widths):
+        return [type(each).__name__ for each in shallow_projection(widths)]
+
+    assert layers([8, 16]) == ["Sequential", "ReLU"]
+    assert layers([4, 8, 16]) == ["Sequential", "ReLU", "Sequential"]
+    assert layers([4, 8, 16, 32]) == ["Sequential", "ReLU", "Sequential", "ReLU", "Sequential"]
+    features = ICLMoEForImageClassification(ICLMoEConfig())(torch.randn(4, 3, 32, 32)).expert_features  # (B, 3, D)
+    assert features[:, [0, 2]].min() < 0  # of maps projected over two steps
+    assert features[:, 1].min() >= 0
 
 
 @pytest.mark.parametrize("num_experts", [1, 2, 4])
