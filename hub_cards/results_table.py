@@ -65,6 +65,18 @@ def results_table(results: dict) -> str:
     )
 
 
+def studies_table(studies: Sequence[dict]) -> str:
+    """Several studies, a row each and one for each baseline, as plain text; a baseline that is one of them has no second row."""
+    mains = {json.dumps([study["title"], setting(study)]) for study in studies}
+    rows = []
+    for study in studies:
+        place = {"recipe": study["name"], **setting(study), "seeds": str(len(study["seeds"]))}
+        for row in table_rows(study):
+            if row["model"] == study["title"] or json.dumps([row["model"], setting(study)]) not in mains:
+                rows.append({"model": row["model"], **place, **row})
+    return f"{format_table(rows)}\n\nAccuracy in %, mean ± standard deviation over seeds."
+
+
 def seeds_named(seeds: Sequence[int]) -> str:
     """`seed 0`, or `seeds 0, 1`."""
     return f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"

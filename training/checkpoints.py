@@ -84,6 +84,15 @@ def last_complete_checkpoint(run: str | os.PathLike) -> str | None:
     return None
 
 
+def share_done(run: str | os.PathLike) -> float:
+    """The share of a run that its newest whole checkpoint holds; 0 without one."""
+    for checkpoint in reversed(sort_checkpoints(str(run))):
+        if (state := Path(checkpoint) / TRAINER_STATE_NAME).exists():
+            content = json.loads(state.read_text())
+            return content["global_step"] / content["max_steps"]
+    return 0.0
+
+
 def check_whole(checkpoint: str | os.PathLike) -> None:
     """Raise `BadInputError` unless the checkpoint is as it was written."""
     fault = fault_of(checkpoint)

@@ -1,17 +1,15 @@
 """The command `tailmoe`."""
 
 import argparse
-import logging
-import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailmoe.training.cli_parser import BENCHMARK_PARTS, build_parser
-from tailmoe.training.errors import BadInputError, FaultError, InterruptedTraining, NonFiniteLossError
+from tailmoe.training.errors import EXPECTED, BadInputError, exit_status
+from tailmoe.training.logs import is_main_process, set_up_logging
 from tailmoe.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -19,44 +17,16 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; the exit status is 0, 2 for bad input, 1 for failed training, 128 + n for a signal."""
+    """Run the command line; the exit status is 0 or that of the error, see `tailmoe.training.errors`."""
     args = build_parser().parse_args(argv)
-    _set_up_logging()
+    set_up_logging()
     keep_freed_memory()
     try:
         return COMMANDS[args.command](args)
-    except BadInputError as error:
-        return _fail(error, 2)
-    except (NonFiniteLossError, FaultError, OSError) as error:
-        return _fail(error, 1)
-    except InterruptedTraining as stop:
-        return _fail(stop, 128 + stop.received)
-    except KeyboardInterrupt:
-        return _fail("interrupted.", 128 + signal.SIGINT)
-
-
-def _set_up_logging() -> None:
-    """Our own messages and progress bars; of the libraries, errors alone."""
-    import datasets
-    from transformers.utils import logging as transformers_logging
-
-    level = logging.INFO if _is_main_process() else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    for library in ("httpx2", "datasets", "huggingface_hub", "matplotlib", "fsspec"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-
-
-def _is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that `torchrun` or `accelerate launch` started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _fail(error: Exception | str, status: int) -> int:
-    sys.stderr.write(f"tailmoe: {' '.join(str(error).split())}\n")
-    return status
+    except EXPECTED as error:
+        said = "interrupted." if isinstance(error, KeyboardInterrupt) else " ".join(str(error).split())
+        sys.stderr.write(f"tailmoe: {said}\n")
+        return exit_status(error)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -67,7 +37,7 @@ def _train(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe, args.overrides)
     output_dir = args.output_dir or Path("runs") / recipe.name
     results = train_recipe(recipe, output_dir, args.seed, args.resume, args.overwrite)
-    if _is_main_process():
+    if is_main_process():
         sys.stdout.write(f"\n{results_table(results)}\n\nThe run is in {output_dir}: README.md is its card.\n")
     return 0
 
@@ -179,15 +149,30 @@ def _benchmark(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from tailmoe.hub_cards.results_table import results_table
+    from tailmoe.hub_cards.results_table import results_table, studies_table
     from tailmoe.training.recipe import load_recipe
-    from tailmoe.training.study import run_study
+    from tailmoe.training.study import run_studies
 
-    recipe = load_recipe(args.recipe, args.overrides, with_baseline=not args.no_baseline)
-    output_dir = args.output_dir or Path("runs") / f"{recipe.name}-study"
-    study = run_study(recipe, args.seeds, output_dir, shlex.join(["tailmoe", *sys.argv[1:]]), args.jobs)
-    sys.stdout.write(f"\n{results_table(study)}\n")
-    _write_json(args.json, study)
+    several = len(args.recipes) > 1
+    if several and args.json is not None and args.json.suffix == ".json":
+        raise BadInputError(f"`--json` must be a folder where there are several recipes, got {args.json}.")
+    studies = {}
+    for source in args.recipes:
+        recipe = load_recipe(source, args.overrides, with_baseline=not args.no_baseline)
+        folder = (args.output_dir or Path("runs")) / f"{recipe.name}-study"
+        folder = folder if several or args.output_dir is None else args.output_dir
+        if folder in studies:
+            raise BadInputError(f"Recipe `{recipe.name}` is given twice.")
+        studies[folder] = recipe
+
+    def write(_: Path, study: dict) -> None:
+        is_file = args.json is None or args.json.suffix == ".json"
+        _write_json(args.json if is_file else args.json / f"{study['name']}.json", study)
+
+    command = shlex.join(["tailmoe", *sys.argv[1:]])
+    done = run_studies(studies, args.seeds, command, args.jobs, args.time_limit, on_finished=write)
+    summaries = [done[folder] for folder in studies]
+    sys.stdout.write(f"\n{studies_table(summaries) if several else results_table(summaries[0])}\n")
     return 0
 
 
@@ -196,8 +181,8 @@ def _ablation(args: argparse.Namespace) -> int:
     from tailmoe.training.ablation import run_ablation
 
     output_dir = args.output_dir or Path("runs") / f"{Path(args.recipe).stem}-ablation"
-    per_class = args.validation_per_class
-    record = run_ablation(args.recipe, args.overrides, args.seeds, output_dir, per_class, args.groups, args.jobs)
+    options = args.validation_per_class, args.groups, args.jobs, args.time_limit
+    record = run_ablation(args.recipe, args.overrides, args.seeds, output_dir, *options)
     sys.stdout.write(f"\n{ablation_table(record)}\n")
     _write_json(args.json, record)
     return 0

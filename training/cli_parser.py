@@ -1,6 +1,7 @@
 """What `tailmoe` takes: its commands and their options."""
 
 import argparse
+import re
 from pathlib import Path
 
 from tailmoe.training import help_texts
@@ -93,13 +94,18 @@ def build_parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--repeats", type=int, default=10, help="rounds of each measurement (default 10)")
     benchmark.add_argument("--json", type=Path, metavar="FILE", help="write all figures, with their spread")
 
-    study = _add(commands, "study", "train many seeds and summarise", help_texts.STUDY)
-    study.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
-    _add_recipe_options(study)
-    study.add_argument("--no-baseline", action="store_true", help="leave out the baseline that the recipe names")
+    study = _add(commands, "study", "train recipes with many seeds and summarise", help_texts.STUDY)
+    study.add_argument("recipes", metavar="RECIPE", nargs="+", help="names of recipes, or YAML files")
+    _add_recipe_options(study, "runs/RECIPE-study; of several recipes each has its folder in it, default runs")
+    study.add_argument("--no-baseline", action="store_true", help="leave out the baselines that recipes name")
     study.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="such as 0..4 or 0,3,7 (default 0..2)")
     _add_jobs(study)
-    study.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here")
+    study.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE|DIR",
+        help="also write the summary here; a folder gets RECIPE.json as soon as the study of a recipe is whole",
+    )
 
     ablation = _add(commands, "ablation", "change a recipe in one thing at a time and compare", help_texts.ABLATION)
     ablation.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
@@ -136,11 +142,17 @@ def _add(commands, name: str, summary: str, description: str) -> argparse.Argume
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="seeds trained side by side, sharing the cores (default 1)"
+        "--jobs", type=int, default=1, metavar="N", help="trainings side by side, sharing the cores (default 1)"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="TIME",
+        help="save and stop after this time, such as 2h30m or 45m; the same command goes on",
     )
 
 
-def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
+def _add_recipe_options(parser: argparse.ArgumentParser, default_folder: str = "runs/RECIPE") -> None:
     parser.add_argument(
         "--set",
         action="extend",
@@ -150,7 +162,7 @@ def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="change keys of the recipe",
     )
-    parser.add_argument("--output-dir", type=Path, help="folder written to (default runs/RECIPE)")
+    parser.add_argument("--output-dir", type=Path, help=f"folder written to (default {default_folder})")
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:
@@ -186,3 +198,12 @@ def _seeds(text: str) -> list[int]:
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise argparse.ArgumentTypeError(f"seeds must look like 0..4 or 0,3,7, got {text}")
     return seeds
+
+
+def _seconds(text: str) -> float:
+    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    days, hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0, 0)
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total == 0:
+        raise argparse.ArgumentTypeError(f"a time must look like 2h30m, 45m or 1d12h, got {text}")
+    return float(total)

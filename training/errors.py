@@ -15,9 +15,39 @@ class FaultError(RuntimeError):
     """The machine failed: a full disk, a process that was killed. The message is one line with what remains. Status 1."""
 
 
+class FailedTrainingsError(RuntimeError):
+    """Some trainings of a study failed, the others are finished; the message has the reason of each. Status 1."""
+
+
 class InterruptedTraining(Exception):  # noqa: N818 (no error: the run was asked to stop)
     """Training was stopped by a signal, after a checkpoint was saved. Status 128 + the signal's number."""
 
-    def __init__(self, received: signal.Signals, output_dir: object):
-        super().__init__(f"{received.name}: a checkpoint was saved in {output_dir}; --resume continues.")
+    def __init__(self, received: signal.Signals, output_dir: object, remedy: str = "--resume continues"):
+        super().__init__(f"{received.name}: a checkpoint was saved in {output_dir}; {remedy}.")
         self.received = received
+
+
+class TimeLimitReached(Exception):  # noqa: N818 (no error: the study was given so much time)
+    """A study stopped at its time limit, after checkpoints were saved. Status 124, as of the command `timeout`."""
+
+
+# what ends a command with one line instead of a traceback
+EXPECTED = (
+    BadInputError,
+    NonFiniteLossError,
+    FaultError,
+    FailedTrainingsError,
+    InterruptedTraining,
+    TimeLimitReached,
+    OSError,
+    KeyboardInterrupt,
+)
+
+
+def exit_status(error: BaseException) -> int:
+    """The exit status of a command that ended with one of the errors above, or with one of the system's."""
+    if isinstance(error, InterruptedTraining):
+        return 128 + error.received
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return {BadInputError: 2, TimeLimitReached: 124}.get(type(error), 1)

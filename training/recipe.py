@@ -3,6 +3,7 @@
 import copy
 import difflib
 import inspect
+import json
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,6 +70,16 @@ class Recipe:
         """All keys but the name, as in the file."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
 
+    def training_key(self) -> str:
+        """The same for recipes of the same network and training, however they are written: 1 or 1.0, with defaults or without."""
+        objective = self.objective
+        if objective is not None:
+            parameters = inspect.signature(OBJECTIVES[objective["type"]]).parameters.values()
+            objective = {each.name: each.default for each in parameters if each.default is not each.empty} | objective
+            if objective["type"] == "snnl" and objective["snnl_weight"] == 0:
+                objective = {key: objective[key] for key in ("type", "snnl_weight", "logit_adjustment")}
+        return json.dumps(_as_floats([self.model, self.data, self.training, objective]), sort_keys=True)
+
     def baseline_recipe(self) -> "Recipe | None":
         """The recipe of the baseline: this one with the baseline's keys in place of its own."""
         if self.baseline is None:
@@ -79,6 +90,14 @@ class Recipe:
             keeps = values is not None and merged[section] is not None and "type" not in values
             merged[section] = merged[section] | values if keeps else values
         return Recipe(name=f"{self.name}-baseline", **merged)
+
+
+def _as_floats(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _as_floats(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_floats(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), with_baseline: bool = True) -> Recipe:

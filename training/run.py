@@ -25,6 +25,7 @@ from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.checkpoints import StopOnSignal, check_same_data
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
+from tailmoe.training.epoch_lines import show_epochs
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.faults import naming_faults
@@ -67,8 +68,7 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
         FaultError: If a process or the disk fails; the last checkpoint stays.
         InterruptedTraining: On SIGINT or SIGTERM, after a checkpoint was saved.
     """
-    written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
-    _check_folder(output_dir, written, resume, overwrite)
+    check_folder(output_dir, recipe, seed, resume, overwrite)
     if (output_dir / RESULTS_NAME).exists() and not overwrite:
         return json.loads((output_dir / RESULTS_NAME).read_text())
     images = prepare_images(recipe)
@@ -82,7 +82,7 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
         if overwrite:
             shutil.rmtree(output_dir)
         for part, folder in parts:
-            _write_recipe(folder, part, seed)
+            write_recipe(folder, part, seed)
     processes.wait_for_everyone()
     results = None
     for part, folder in reversed(parts):
@@ -90,17 +90,20 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
     return results
 
 
-def _write_recipe(output_dir: Path, recipe: Recipe, seed: int) -> None:
-    """What a run in the folder is resumed with; a baseline is a run of its own."""
+def write_recipe(output_dir: Path, recipe: Recipe, seed: int) -> None:
+    """Write what a run in the folder is resumed with, if it is not there; a baseline is a run of its own."""
     output_dir.mkdir(parents=True, exist_ok=True)
     if not (output_dir / RECIPE_NAME).exists():
-        written = {"name": recipe.name, "seed": seed, **recipe.to_dict()}
-        (output_dir / RECIPE_NAME).write_text(yaml.safe_dump(written, sort_keys=False))
+        (output_dir / RECIPE_NAME).write_text(yaml.safe_dump(_written(recipe, seed), sort_keys=False))
 
 
-def _check_folder(output_dir: Path, written: dict, resume: bool, overwrite: bool) -> None:
+def _written(recipe: Recipe, seed: int) -> dict:
+    return {"name": recipe.name, "seed": seed, **recipe.to_dict()}
+
+
+def check_folder(output_dir: Path, recipe: Recipe, seed: int, resume: bool, overwrite: bool = False) -> None:
     """Raise `BadInputError` unless the folder is free, or holds a run that may be resumed or overwritten."""
-    path = output_dir / RECIPE_NAME
+    path, written = output_dir / RECIPE_NAME, _written(recipe, seed)
     if not path.exists():
         if any(each.is_file() for each in output_dir.rglob("*")):
             raise BadInputError(f"{output_dir} is not empty and holds no run: give another --output-dir.")
@@ -122,7 +125,7 @@ def prepare_images(recipe: Recipe) -> Images:
     """The images that a recipe names, as its model takes them; raises `BadInputError` as `train_recipe`."""
     splits = load_long_tailed(**recipe.data)
     label_names = splits["train"].features["label"].names
-    config = _build_config(recipe, num_labels=len(label_names))
+    config = build_config(recipe, num_labels=len(label_names))
     with _naming("model"):
         if config.backbone is None:
             processor = TailMoEImageProcessor(
@@ -185,6 +188,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
         return results
     trainer, stop = make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
+    show_epochs(trainer)
     logger.info("Training %s (%s parameters)", recipe.name, f"{trainer.model.num_parameters():,}")
     start = time.perf_counter()
     trainer.train(resume_from_checkpoint=True)
@@ -239,7 +243,8 @@ def _finish(
         shutil.rmtree(checkpoint)
 
 
-def _build_config(recipe: Recipe, **fields) -> PreTrainedConfig:
+def build_config(recipe: Recipe, **fields) -> PreTrainedConfig:
+    """The configuration of a recipe's model; raises `BadInputError` as `train_recipe`."""
     given = dict(recipe.model)
     config_class, _ = MODELS[given.pop("model_type")]
     with _naming("model"):
@@ -258,7 +263,7 @@ def _build_model(recipe: Recipe, data: dict) -> PreTrainedModel:
     with _naming("model"):
         if given.get("backbone") is not None:
             return model_class.from_backbone(**given, **fields)
-        return model_class(_build_config(recipe, **fields))
+        return model_class(build_config(recipe, **fields))
 
 
 def _build_objective(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module | None:

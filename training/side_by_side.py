@@ -1,76 +1,202 @@
-"""Seeds of a recipe trained at the same time, each by a process of its own."""
+"""Trainings at the same time, each by a process of its own with its share of the cores."""
 
 import contextlib
 import logging
+import multiprocessing
 import os
+import shutil
 import signal
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import yaml
+import torch
 
 from tailmoe.training.data.encoded_images import available_cores
-from tailmoe.training.errors import BadInputError, InterruptedTraining
+from tailmoe.training.errors import EXPECTED, exit_status
+from tailmoe.training.logs import set_up_logging
+from tailmoe.training.memory import keep_freed_memory
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.results import RESULTS_NAME
+from tailmoe.training.run import RECIPE_NAME, train_recipe, write_recipe
+from tailmoe.training.status_lines import StatusLines
 
 logger = logging.getLogger(__name__)
-COMMAND = Path(sys.executable).with_name("tailmoe")
-LOOK_EVERY = 0.2  # seconds
+LOOK_EVERY = 1.0  # seconds
 
 
-def train_side_by_side(recipe: Recipe, seeds: list[int], output_dir: Path, jobs: int) -> None:
-    """Train the seeds into `output_dir/seed-<n>`, at most `jobs` at a time; what each says goes to `seed-<n>.log`.
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One network to train.
 
-    A signal is passed on, so that every process saves a checkpoint; a seed that fails stops the others likewise.
-
-    Raises:
-        BadInputError: With the last line of a seed that failed.
-        InterruptedTraining: On SIGINT or SIGTERM.
+    Args:
+        recipe: What `folder` holds or will hold a run of.
+        seed: Of weights, order and augmentation.
+        folder: Of the run.
+        log: File that gets what the run says.
+        operations: Of the whole run, a measure of its time.
+        baseline: The training that must be finished before.
+        same_as: The training, of the same network, whose finished folder is copied in place of training again.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    path = output_dir / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"name": recipe.name, **recipe.to_dict()}, sort_keys=False), encoding="utf-8")
-    waiting = [seed for seed in seeds if not (output_dir / f"seed-{seed}" / RESULTS_NAME).exists()]
-    running: dict[int, subprocess.Popen] = {}
-    with _received_signals() as received:
-        while waiting or running:
-            while waiting and len(running) < jobs and not received:
-                seed = waiting.pop(0)
-                logger.info("Seed %d of %s, beside others", seed, recipe.name)
-                running[seed] = _start(path, seed, output_dir, max(available_cores() // jobs, 1))
-            time.sleep(LOOK_EVERY)
-            ended = {seed: process for seed, process in running.items() if process.poll() is not None}
-            running = {seed: process for seed, process in running.items() if seed not in ended}
-            failed = [seed for seed, process in ended.items() if process.returncode != 0]
-            if failed or received:
-                for process in running.values():
-                    process.send_signal(received[0] if received else signal.SIGTERM)
-                for process in running.values():
-                    process.wait()
-                if received:
-                    raise InterruptedTraining(received[0], output_dir)
-                raise BadInputError(f"Seed {failed[0]} failed: {_last_line(output_dir / f'seed-{failed[0]}.log')}")
+
+    recipe: Recipe
+    seed: int
+    folder: Path
+    log: Path
+    operations: float = 0.0
+    baseline: "Training | None" = None
+    same_as: "Training | None" = None
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / RESULTS_NAME).exists()
+
+    def __str__(self) -> str:
+        return (Path(self.log.parent.name) / self.folder.relative_to(self.log.parent)).as_posix()
 
 
-def _start(recipe: Path, seed: int, output_dir: Path, threads: int) -> subprocess.Popen:
-    command = [COMMAND, "train", recipe, "--seed", seed, "--output-dir", output_dir / f"seed-{seed}", "--resume"]
-    with (output_dir / f"seed-{seed}.log").open("w") as log:
-        return subprocess.Popen(
-            [str(word) for word in command],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={"OMP_NUM_THREADS": str(threads)} | os.environ,  # more threads than cores wait for one another
-            start_new_session=True,  # Ctrl-C reaches it once, from here
-        )
+@dataclass(frozen=True)
+class Failure:
+    """How a training ended: the exit status of its process and what it said."""
+
+    status: int
+    reason: str
+
+
+def train_side_by_side(
+    trainings: list[Training], jobs: int, deadline: float | None, on_finished: Callable[[Training], None]
+) -> tuple[dict[Training, Failure], signal.Signals | None]:
+    """Run all trainings that are not finished, at most `jobs` at a time, the longest first.
+
+    Each process appends what it says to its training's log, whose last line is shown. A training that fails leaves the
+    others running. At the deadline, or on SIGINT or SIGTERM, every process saves a checkpoint and ends; a second signal
+    ends them at once.
+
+    Args:
+        trainings: Those to run, with their baselines and those they are the same as.
+        jobs: Processes at a time, at least 1.
+        deadline: On the clock of `time.monotonic`; None for none.
+        on_finished: Called with each training as it is finished.
+
+    Returns:
+        How trainings failed, and the signal that was received, if any.
+    """
+    failures: dict[Training, Failure] = {}
+    running: dict[Training, BaseProcess] = {}
+    context, asked_to_stop = _context(), False
+    with _received_signals() as received, StatusLines(jobs) as lines:
+        while True:
+            stopping = bool(received) or (deadline is not None and time.monotonic() >= deadline)
+            if not stopping:
+                _take_over(trainings, on_finished)
+                for training in _ready(trainings, running, failures)[: jobs - len(running)]:
+                    logger.info("Training %s", training)
+                    running[training] = _start(context, training, max(available_cores() // jobs, 1))
+            elif not asked_to_stop or len(received) > 1:
+                for process in running.values():
+                    process.kill() if len(received) > 1 else process.terminate()
+                asked_to_stop = True
+            if not running:
+                return failures, received[0] if received else None
+            wait([process.sentinel for process in running.values()], LOOK_EVERY)
+            for training, process in list(running.items()):
+                lines.show(str(training), _last_line(training.log))
+                if process.exitcode is not None:
+                    del running[training]
+                    lines.forget(str(training))
+                    if training.finished:
+                        on_finished(training)
+                    elif not stopping:
+                        failures[training] = _failure(training, process.exitcode)
+                        logger.error("%s failed: %s", training, failures[training].reason)
+
+
+def _take_over(trainings: list[Training], on_finished: Callable[[Training], None]) -> None:
+    """Copy what another training has made."""
+    for training in trainings:
+        if training.same_as is not None and training.same_as.finished and not training.finished:
+            part = training.folder.with_name(f"{training.folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(training.same_as.folder, part, ignore=shutil.ignore_patterns("baseline", RECIPE_NAME))
+            write_recipe(part, training.recipe, training.seed)
+            shutil.rmtree(training.folder, ignore_errors=True)
+            part.rename(training.folder)
+            on_finished(training)
+
+
+def _ready(trainings: list[Training], running: dict, failures: dict) -> list[Training]:
+    """Those that could start now, the longest first: a baseline is as long as all that waits for it."""
+
+    def length(training: Training) -> float:
+        waiting = [each for each in trainings if training in (each.baseline, each.same_as) and not each.finished]
+        return training.operations + max((length(each) for each in waiting), default=0.0)
+
+    ready = [
+        each
+        for each in trainings
+        if not (each.finished or each in running or each in failures or each.same_as is not None)
+        and (each.baseline is None or each.baseline.finished)
+    ]
+    return sorted(ready, key=length, reverse=True)
+
+
+def _context() -> BaseContext:
+    """Processes that start from a server which has imported torch once, where the system has such."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _start(context: BaseContext, training: Training, threads: int) -> BaseProcess:
+    given = (training.recipe, training.seed, training.folder, training.log, threads, dict(os.environ))
+    process = context.Process(target=_train, args=given)
+    process.start()
+    return process
+
+
+def _train(recipe: Recipe, seed: int, folder: Path, log: Path, threads: int, environment: dict[str, str]) -> None:
+    """What the process of a training does."""
+    os.setsid()  # Ctrl-C on the terminal reaches the command alone, which passes it on
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # while it does not train
+    os.environ.update(environment)
+    with log.open("a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    set_up_logging()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    try:
+        train_recipe(recipe, folder, seed, resume=True)
+    except EXPECTED as error:
+        sys.stderr.write(f"tailmoe: {' '.join(str(error).split())}\n")
+        sys.exit(exit_status(error))
+
+
+def _end_with_parent() -> None:
+    """Save a checkpoint and end when the command that started this process was killed."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _failure(training: Training, status: int) -> Failure:
+    reason = _last_line(training.log).removeprefix("tailmoe: ")
+    if status < 0:
+        reason = f"its process was ended by {signal.Signals(-status).name}; is there memory for so many `--jobs`?"
+    return Failure(status, reason or f"its process ended with status {status}.")
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("tailmoe: ") if lines else "it said nothing."
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
 
 
 @contextlib.contextmanager

@@ -1,16 +1,21 @@
-"""Studies: one recipe, many seeds, one summary."""
+"""Studies: recipes, many seeds each, one summary of each recipe."""
 
 import json
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
-from tailmoe.training.errors import BadInputError
+from tailmoe.training.checkpoints import share_done
+from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.errors import BadInputError, FailedTrainingsError, InterruptedTraining, TimeLimitReached
 from tailmoe.training.recipe import Recipe
-from tailmoe.training.run import train_recipe
-from tailmoe.training.side_by_side import train_side_by_side
+from tailmoe.training.results import RESULTS_NAME
+from tailmoe.training.side_by_side import Failure, Training, train_side_by_side
+from tailmoe.training.study_plan import plan_trainings
 
 logger = logging.getLogger(__name__)
 # the same in every run of a study
@@ -19,41 +24,83 @@ OF_EACH_RUN = ("seed", "train_seconds", "peak_memory_gb")
 ENVIRONMENT = ("commit", "versions", "hardware", "date")
 
 
-def run_study(recipe: Recipe, seeds: list[int], output_dir: Path, command: str, jobs: int = 1) -> dict:
-    """Train `recipe` once per seed under `output_dir/seed-<n>` and write `output_dir/study.json`, and each run's card anew.
+def run_studies(
+    studies: dict[Path, Recipe],
+    seeds: list[int],
+    command: str,
+    jobs: int = 1,
+    time_limit: float | None = None,
+    on_finished: Callable[[Path, dict], None] = lambda folder, study: None,
+) -> dict[Path, dict]:
+    """Train each recipe once per seed under `FOLDER/seed-<n>`, and write `FOLDER/study.json` and each run's card anew.
 
-    Finished seeds are read, not trained again; an interrupted one is resumed.
+    Finished trainings are read, not trained again; interrupted ones are resumed.
 
     Args:
-        recipe: What to train.
+        studies: What to train, by the folder of each study.
         seeds: Different seeds, each at least 0.
-        output_dir: Folder of the study.
         command: The command line, for the record.
-        jobs: Seeds that are trained side by side, each by a process of its own with its share of the cores; a GPU has room for
-            several small networks.
+        jobs: Trainings at a time, each by a process of its own with its share of the cores; a GPU has room for several small
+            networks.
+        time_limit: Seconds after which what runs is saved and stopped.
+        on_finished: Called with the folder and the summary of each study as soon as it is whole.
 
     Returns:
-        The study, see `summarise`.
+        The summary of each study, see `summarise`.
 
     Raises:
-        BadInputError: As `train_recipe`, or if a process of its own fails or `jobs` is below 1.
+        BadInputError: If a recipe or folder is wrong, or `jobs` is below 1 or above the number of cores.
+        FailedTrainingsError: If a training failed; the others are finished.
+        TimeLimitReached: After checkpoints were saved.
         InterruptedTraining: On SIGINT or SIGTERM, after checkpoints were saved.
     """
-    if jobs < 1:
-        raise BadInputError(f"`--jobs` must be at least 1, got {jobs}.")
-    if jobs > 1:
-        train_side_by_side(recipe, seeds, output_dir, jobs)
-    runs = []
-    for seed in seeds:
-        logger.info("Seed %d of %s", seed, recipe.name)
-        runs.append(train_recipe(recipe, output_dir / f"seed-{seed}", seed, resume=True))
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    if not 1 <= jobs <= available_cores():
+        raise BadInputError(f"`--jobs` must be at least 1 and at most the {available_cores()} cores, got {jobs}.")
+    trainings = plan_trainings(studies, seeds)
+    whole: dict[Path, dict] = {}
+
+    def look(_: Training | None = None) -> None:
+        for folder in studies:
+            runs = [folder / f"seed-{seed}" / RESULTS_NAME for seed in seeds]
+            if folder not in whole and all(path.exists() for path in runs):
+                whole[folder] = _write_study(folder, seeds, [json.loads(path.read_text()) for path in runs], command)
+                on_finished(folder, whole[folder])
+
+    look()
+    failures, received = train_side_by_side(trainings, jobs, deadline, on_finished=look)
+    left = [each for each in trainings if not each.finished]
+    if received is not None:
+        raise InterruptedTraining(received, ", ".join(map(str, studies)), "repeat the command to go on")
+    if failures:
+        raise _failed(failures)
+    if left:
+        raise TimeLimitReached(
+            f"Time limit reached: {len(trainings) - len(left)} of {len(trainings)} trainings are finished; left are "
+            f"{'; '.join(_what_is_left(each) for each in left)}. Repeat the command to go on."
+        )
+    return whole
+
+
+def _what_is_left(training: Training) -> str:
+    share = share_done(training.folder)
+    return f"{training} ({f'{share:.0%} done' if share else 'not begun'})"
+
+
+def _failed(failures: dict[Training, Failure]) -> Exception:
+    """An error of the status that the processes ended with."""
+    told = " ".join(f"{training} failed: {failure.reason}" for training, failure in failures.items())
+    bad_input = all(failure.status == 2 for failure in failures.values())
+    return BadInputError(told) if bad_input else FailedTrainingsError(told)
+
+
+def _write_study(folder: Path, seeds: list[int], runs: list[dict], command: str) -> dict:
     study = summarise(runs) | {"command": command}
-    _write(output_dir, study)
+    _write(folder, study)
     for seed in seeds:  # each card tells of the others
-        folder = output_dir / f"seed-{seed}"
-        parts = [(folder, study)]
+        parts = [(folder / f"seed-{seed}", study)]
         if study["baseline"] is not None:
-            parts.append((folder / "baseline", study["baseline"]))
+            parts.append((folder / f"seed-{seed}" / "baseline", study["baseline"]))
         for part, its_study in parts:
             _write(part, its_study)
             write_card(part)

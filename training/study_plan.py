@@ -1,0 +1,70 @@
+"""What the trainings of several studies are: which are the same, and how long each is."""
+
+import functools
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tailmoe.training.arguments import LongTailTrainingArguments
+from tailmoe.training.data import load_long_tailed
+from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.run import build_config, check_folder, write_recipe
+from tailmoe.training.side_by_side import Training
+
+
+def plan_trainings(studies: dict[Path, Recipe], seeds: list[int]) -> list[Training]:
+    """The trainings of all seeds of all studies, baselines among them, and their folders with the recipe in each.
+
+    A baseline is trained once: where another study of the call trains it, or has the same one, it is copied.
+
+    Args:
+        studies: Recipes by the folders of their studies.
+        seeds: The same for all.
+
+    Raises:
+        BadInputError: If a folder holds another run, before anything is written.
+    """
+    alone_first = sorted(
+        studies, key=lambda folder: studies[folder].baseline is not None
+    )  # some may be baselines of others
+    trainings: list[Training] = []
+    by_key: dict[tuple[int, str], Training] = {}
+    for folder in alone_first:
+        recipe = studies[folder]
+        operations = count_operations(recipe) if len(studies) > 1 else 0.0  # else their order does not matter
+        for seed in seeds:
+            log, run, baseline = folder / f"seed-{seed}.log", folder / f"seed-{seed}", None
+            if (of_baseline := recipe.baseline_recipe()) is not None:
+                same = by_key.get((seed, of_baseline.training_key()))
+                baseline = Training(of_baseline, seed, run / "baseline", log, same_as=same)
+                by_key.setdefault((seed, of_baseline.training_key()), baseline)
+                trainings.append(baseline)
+            trainings.append(Training(recipe, seed, run, log, operations, baseline))
+            by_key.setdefault((seed, recipe.training_key()), trainings[-1])
+    own = [each for each in trainings if each.same_as is None]  # a copy has the recipe of another
+    for training in own:
+        check_folder(training.folder, training.recipe, training.seed, resume=True)
+    for training in own:
+        write_recipe(training.folder, training.recipe, training.seed)
+    return trainings
+
+
+def count_operations(recipe: Recipe) -> float:
+    """Floating-point operations of the forward passes over all training images of a run: a measure of its time."""
+    images, classes = _size(json.dumps(recipe.data))
+    config = build_config(recipe, num_labels=classes)
+    model_class = MODELS[config.model_type][1]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = model_class(config).eval()
+        model(torch.empty(1, config.num_channels, config.image_size, config.image_size))
+    epochs = recipe.training.get("num_train_epochs", LongTailTrainingArguments.num_train_epochs)
+    return float(counter.get_total_flops() * images * epochs)
+
+
+@functools.cache
+def _size(data: str) -> tuple[int, int]:
+    """Training images and classes of the data that a recipe's section, as JSON, names."""
+    train = load_long_tailed(**json.loads(data))["train"]
+    return len(train), train.features["label"].num_classes
