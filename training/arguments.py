@@ -7,6 +7,7 @@ import torch
 from transformers import TrainingArguments
 
 from tailmoe.training.data.samplers import POWERS
+from tailmoe.training.precision import fast_bfloat16
 
 
 @dataclass
@@ -34,6 +35,10 @@ class LongTailTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "Off: losses that are not finite are errors."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Must stay off: batches come whole."})
+    bf16: bool | str = field(
+        default=False,
+        metadata={"help": "Train in bfloat16 where autocast does; auto: if the hardware is faster with it."},
+    )
     # what the protocol adds
     train_sampler: str = field(
         default="shuffle",
@@ -43,6 +48,13 @@ class LongTailTrainingArguments(TrainingArguments):
         },
     )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of SGD."})
+    lr_milestones: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Shares of the run at which a constant_with_warmup learning rate is multiplied by lr_gamma."
+        },
+    )
+    lr_gamma: float = field(default=0.1, metadata={"help": "Factor on the learning rate at each of lr_milestones."})
     last_stage_learning_rate: float = field(
         default=0.1, metadata={"help": "First learning rate of the objective's last stage, if it has one."}
     )
@@ -84,11 +96,17 @@ class LongTailTrainingArguments(TrainingArguments):
             self.use_cpu = True  # without it transformers refuses bfloat16 on a CPU, and sees one process alone
             if self.ddp_backend is None and os.environ.get("WORLD_SIZE", "1") != "1":
                 self.ddp_backend = "gloo"
+        self.precision_reason = ""
+        if self.bf16 == "auto":
+            self.bf16, self.precision_reason = fast_bfloat16(self.use_cpu)
+        if not isinstance(self.bf16, bool):
+            raise ValueError(f"`bf16` must be true, false or auto, got {self.bf16}.")
         super().__post_init__()
         if self.remove_unused_columns:
             raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
         if self.train_sampler not in POWERS:
             raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
+        _check_milestones(self.lr_milestones, self.lr_scheduler_type.value)
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")
         if self.lora_rank < 0:
@@ -99,6 +117,23 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in while it trains; losses, statistics and the weights themselves are float32."""
+        return {"no": "float32", "fp16": "float16", "bf16": "bfloat16"}[self.mixed_precision]
+
+
+def _check_milestones(milestones: list[float] | None, scheduler: str) -> None:
+    """Raise `ValueError` unless milestones are rising shares of a run, of a schedule that they have a meaning for."""
+    if milestones is None:
+        return
+    if not isinstance(milestones, list) or not all(isinstance(each, float) and 0 < each < 1 for each in milestones):
+        raise ValueError(f"`lr_milestones` must be shares of the run in (0, 1), such as [0.8, 0.9], got {milestones}.")
+    if milestones != sorted(set(milestones)):
+        raise ValueError(f"`lr_milestones` must rise, got {milestones}.")
+    if scheduler != "constant_with_warmup":
+        raise ValueError(f"`lr_milestones` are for `lr_scheduler_type` constant_with_warmup, got {scheduler}.")
 
 
 def _check_launcher() -> None:

@@ -20,17 +20,20 @@ UNFINISHED = "it was not written to its end"
 STEPS_BETWEEN_SIGNALS = 10  # several processes tell each other of signals so often
 
 
-def write_manifest(checkpoint: str | os.PathLike, data: dict | None) -> None:
+def write_manifest(checkpoint: str | os.PathLike, data: dict | None, precision: str, seconds: float | None) -> None:
     """Tell in a checkpoint what it consists of, before the Trainer writes its state there, which comes last.
 
     Args:
         checkpoint: Folder with all else.
         data: What is to be the same on resume, see `check_same_data`; None if that is not known.
+        precision: That the network has computed in so far.
+        seconds: That training has taken so far; None if that is not known.
     """
     folder = Path(checkpoint)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     digests = {name: _digest(path) for name, path in files.items() if name not in (MANIFEST_NAME, TRAINER_STATE_NAME)}
-    (folder / MANIFEST_NAME).write_text(json.dumps({"files": digests, "data": data}, indent=1))
+    manifest = {"files": digests, "data": data, "precision": precision, "seconds": seconds}
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1))
 
 
 def _digest(path: Path) -> str:
@@ -108,6 +111,25 @@ def check_processes(checkpoint: str | os.PathLike, world_size: int) -> None:
             f"{checkpoint} was written by {written} {'process' if written == 1 else 'processes'}, now there "
             f"{'is 1' if world_size == 1 else f'are {world_size}'}: batches and steps would differ. Resume with {written}."
         )
+
+
+def precision_so_far(checkpoint: str | os.PathLike, now: str) -> str:
+    """The precision of a run that is resumed in the precision `now`, such as `float32, bfloat16` if it has changed."""
+    before = _read_manifest(Path(checkpoint)).get("precision", now)
+    if before.split(", ")[-1] == now:
+        return before
+    logger.warning(
+        "%s was written in %s, training goes on in %s: it ends otherwise than without a break.",
+        checkpoint,
+        before,
+        now,
+    )
+    return f"{before}, {now}"
+
+
+def seconds_so_far(checkpoint: str | os.PathLike) -> float | None:
+    """What training had taken when the checkpoint was written; None if it does not tell."""
+    return _read_manifest(Path(checkpoint)).get("seconds")
 
 
 def check_data(checkpoint: str | os.PathLike, data: dict | None) -> None:

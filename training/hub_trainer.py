@@ -38,7 +38,6 @@ class HubTrainer(Trainer):
     class_counts: list[int] | None
     objective: nn.Module | None
     data_name: str | None
-    resumed = False
 
     def create_model_card(
         self,
@@ -89,7 +88,8 @@ class HubTrainer(Trainer):
             },
             baseline=None,
             seed=self.args.seed,
-            train_seconds=self._train_seconds(),
+            train_seconds=self.train_seconds,
+            precision=self.args.precision,
         )
         results |= {
             "license": license,
@@ -118,10 +118,6 @@ class HubTrainer(Trainer):
 
     def _shot_bounds(self, counts: list[int]) -> ShotBounds:
         return ShotBounds.of(counts, self.args.many_above, self.args.few_below)
-
-    def _train_seconds(self) -> float | None:
-        runtimes = [entry["train_runtime"] for entry in self.state.log_history if "train_runtime" in entry]
-        return runtimes[-1] if runtimes and not self.resumed else None
 
     def push_to_hub(self, *args, **kwargs) -> CommitInfo:
         """As in transformers, after a push in progress has read the files that are now written anew."""

@@ -5,6 +5,7 @@ Every loss is computed in float32 or wider, also under autocast.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+EXCLUDED = -30.0  # logit of a class that has no part in a softmax
 SIMILARITIES_AT_ONCE = 2**22  # pairs of samples whose similarity is held in memory by the soft nearest neighbour loss
 
 
@@ -143,6 +145,33 @@ def collaboration_loss(expert_logits: Tensor) -> Tensor:
     mean_cross = log_probs.exp() @ log_probs.T / len(expert_logits)
     divergence = mean_cross.diagonal()[:, None] - mean_cross
     return divergence.triu(diagonal=1).sum() * (2 / max(num_experts * (num_experts - 1), 1))
+
+
+def hardest_negative_suppression_loss(expert_logits: Tensor, labels: Tensor) -> Tensor:
+    """Divergence of each expert from a teacher that is less sure of the class that all experts confuse most.
+
+    Jin et al., "Long-Tailed Visual Recognition via Self-Heterogeneous Integration with Knowledge Excavation", CVPR 2023,
+    as the authors' code has it. The teacher's logit of a class is the largest of the experts', of the hardest negative
+    (the wrong class with the largest mean logit) the mean, and of the true class 0; an expert's logit of the true class is
+    -30. KL(teacher || expert), summed over the experts, averaged over batch and classes.
+
+    Args:
+        expert_logits: (B, M, C).
+        labels: (B,).
+
+    Raises:
+        ValueError: If a shape is wrong.
+    """
+    _check_shape("expert_logits", expert_logits, "B, M, C")
+    _check_labels(labels, len(expert_logits))
+    logits = at_least_float32(expert_logits)
+    true_class = F.one_hot(labels, logits.shape[2]).bool()  # (B, C)
+    mean = logits.mean(dim=1)
+    hardest = mean.masked_fill(true_class, -math.inf).argmax(dim=1, keepdim=True)  # (B, 1)
+    teacher = logits.amax(dim=1).scatter(1, hardest, mean.gather(1, hardest)).masked_fill(true_class, 0.0)
+    experts = logits.masked_fill(true_class[:, None], EXCLUDED).log_softmax(dim=2)
+    teacher = teacher.log_softmax(dim=1)[:, None].expand_as(experts)
+    return F.kl_div(experts, teacher, reduction="none", log_target=True).mean(dim=(0, 2)).sum()
 
 
 def balanced_softmax_loss(logits: Tensor, labels: Tensor, class_counts: Tensor) -> Tensor:

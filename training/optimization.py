@@ -21,6 +21,20 @@ def papers_sgd(model: nn.Module, args: LongTailTrainingArguments, fused: bool = 
     )
 
 
+def multi_step_scheduler(
+    args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The scheduler of a run with `lr_milestones`: warm-up, then a factor of `lr_gamma` from each milestone on."""
+    warmup_steps = args.get_warmup_steps(num_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        return args.lr_gamma ** sum(step / num_steps >= milestone for milestone in args.lr_milestones)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
 def two_stage_scheduler(
     args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer, last_from: float
 ) -> torch.optim.lr_scheduler.LambdaLR:

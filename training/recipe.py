@@ -183,7 +183,7 @@ def _check_recipe(content: dict) -> None:
     if content["training"].get("push_to_hub"):
         raise BadInputError("`training.push_to_hub` is of a Trainer; `tailmoe push RUN REPO` pushes a finished run.")
     for field in fields(LongTailTrainingArguments):
-        if field.name in content["training"]:
+        if field.name in content["training"] and "str" not in str(field.type):  # the arguments check words themselves
             _check_kind(f"training.{field.name}", content["training"][field.name], field.default)
     if content.get("objective") is not None:
         objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}

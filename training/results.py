@@ -26,6 +26,7 @@ def run_results(
     baseline: dict | None,
     seed: int,
     train_seconds: float | None,
+    precision: str,
 ) -> dict:
     """The content of a run's `results.json`.
 
@@ -39,7 +40,8 @@ def run_results(
         recipe: The sections `model`, `data`, `training` and `objective`, and all other keys of a recipe if there is one.
         baseline: The results of the run to compare with.
         seed: Of weights, order and augmentation.
-        train_seconds: None if not measured from the start.
+        train_seconds: None if not measured.
+        precision: What the network computed in while it trained.
     """
     model_type = model.config.model_type
     fields = config_fields(MODELS[model_type][0]) if model_type in MODELS else []
@@ -58,6 +60,7 @@ def run_results(
         "baseline": baseline,
         "seed": seed,
         "train_seconds": train_seconds,
+        "precision": precision,
         "peak_memory_gb": peak_memory_gb(),
         **describe_environment(),
     }

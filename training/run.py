@@ -11,7 +11,6 @@ import json
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,10 +188,8 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     trainer, stop = make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
     show_epochs(trainer)
-    logger.info("Training %s (%s parameters)", recipe.name, f"{trainer.model.num_parameters():,}")
-    start = time.perf_counter()
+    _tell_what_is_trained(recipe, trainer)
     trainer.train(resume_from_checkpoint=True)
-    seconds = time.perf_counter() - start
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
     model = whole_model(trainer)
@@ -200,10 +197,16 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
         merge_lora(model)
     if trainer.is_world_process_zero():
         with naming_faults(output_dir):
-            policy, measured = trainer.args.on_bad_image, None if trainer.resumed else seconds
-            _finish(recipe, output_dir, seed, images, baseline, model, policy, measured)
+            measured = {"train_seconds": trainer.train_seconds, "precision": trainer.precision}
+            _finish(recipe, output_dir, seed, images, baseline, model, trainer.args.on_bad_image, measured)
     trainer.args.distributed_state.wait_for_everyone()
     return json.loads((output_dir / RESULTS_NAME).read_text())
+
+
+def _tell_what_is_trained(recipe: Recipe, trainer: LongTailTrainer) -> None:
+    reason = trainer.args.precision_reason and f": {trainer.args.precision_reason}"
+    size = f"{trainer.model.num_parameters():,}"
+    logger.info("Training %s (%s parameters) in %s%s", recipe.name, size, trainer.args.precision, reason)
 
 
 def _finish(
@@ -214,7 +217,7 @@ def _finish(
     baseline: dict | None,
     model: PreTrainedModel,
     on_bad_image: str,
-    train_seconds: float | None,
+    measured: dict,
 ) -> None:
     """Measure the trained model and write all that the run leaves."""
     counts, bounds = images.description["class_counts"], ShotBounds.of_results(images.description)
@@ -228,7 +231,7 @@ def _finish(
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,
-        train_seconds=train_seconds,
+        **measured,
     )
     model.save_pretrained(output_dir)
     images.processor.save_pretrained(output_dir)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tailmoe.training.checkpoints import (
     check_whole,
     fault_of,
     last_complete_checkpoint,
+    precision_so_far,
+    seconds_so_far,
     write_manifest,
 )
 from tailmoe.training.data import DecodedImages, EncodedImages
@@ -35,6 +38,8 @@ class SafeTrainer(HubTrainer):
     continue, is refused.
     """
 
+    _began: float | None = None  # on the clock of `time.perf_counter`
+
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
         """As in transformers; `True` resumes from the last whole checkpoint, or starts without one.
 
@@ -46,12 +51,24 @@ class SafeTrainer(HubTrainer):
             resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
         elif resume_from_checkpoint:
             check_whole(resume_from_checkpoint)
-        self.resumed = bool(resume_from_checkpoint)
-        if self.resumed:
+        self.precision, self._seconds_before, self._ended = self.args.precision, 0.0, None
+        if resume_from_checkpoint:
             check_processes(resume_from_checkpoint, self.args.world_size)
             check_data(resume_from_checkpoint, self._training_data())
+            self.precision = precision_so_far(resume_from_checkpoint, self.args.precision)
+            self._seconds_before = seconds_so_far(resume_from_checkpoint)
+        self._began = time.perf_counter()
         with naming_faults(self.args.output_dir):
-            return super().train(resume_from_checkpoint, **kwargs)
+            output = super().train(resume_from_checkpoint, **kwargs)
+        self._ended = time.perf_counter()
+        return output
+
+    @property
+    def train_seconds(self) -> float | None:
+        """Time of the steps so far, those before a resume among them; None before training and where it is not known."""
+        if self._began is None or self._seconds_before is None:
+            return None
+        return self._seconds_before + (self._ended or time.perf_counter()) - self._began
 
     def kept_parts(self) -> dict[str, object]:
         """What has a state beside the model that a checkpoint must hold, by the name of its file there."""
@@ -92,7 +109,7 @@ class SafeTrainer(HubTrainer):
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            write_manifest(output_dir, self._training_data())
+            write_manifest(output_dir, self._training_data(), self.precision, self.train_seconds)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         folder = Path(self._get_output_dir(trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"

@@ -20,7 +20,7 @@ from tailmoe.training.study_plan import plan_trainings
 logger = logging.getLogger(__name__)
 # the same in every run of a study
 SHARED = ("name", "title", "description", "model_type", "num_parameters", "config", "dataset", "recipe")
-OF_EACH_RUN = ("seed", "train_seconds", "peak_memory_gb")
+OF_EACH_RUN = ("seed", "train_seconds", "precision", "peak_memory_gb")
 ENVIRONMENT = ("commit", "versions", "hardware", "date")
 
 

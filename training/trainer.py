@@ -25,7 +25,7 @@ from tailmoe.training.evaluation import Normalization
 from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.objectives.processes import average_gradients
-from tailmoe.training.optimization import papers_sgd, two_stage_scheduler
+from tailmoe.training.optimization import multi_step_scheduler, papers_sgd, two_stage_scheduler
 from tailmoe.training.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.term_sums import TermSums
@@ -257,11 +257,14 @@ class LongTailTrainer(EvaluatingTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """As in transformers; an objective with a last stage gets a schedule of its own for that stage."""
+        """As in transformers, or with `lr_milestones`; an objective with a last stage gets a schedule of its own for that stage."""
         last_from = 1.0 if self.objective is None else self.objective.last_stage_from()
-        if last_from >= 1 or self.lr_scheduler is not None:
+        if self.lr_scheduler is not None or (last_from >= 1 and self.args.lr_milestones is None):
             return super().create_scheduler(num_training_steps, optimizer)
-        self.lr_scheduler = two_stage_scheduler(self.args, num_training_steps, optimizer or self.optimizer, last_from)
+        schedule = self.args, num_training_steps, optimizer or self.optimizer
+        self.lr_scheduler = (
+            multi_step_scheduler(*schedule) if last_from >= 1 else two_stage_scheduler(*schedule, last_from)
+        )
         self._created_lr_scheduler = True
         return self.lr_scheduler
 

@@ -46,6 +46,7 @@ def made_up_results(name, title, accuracy):
         "baseline": None,
         "seed": 4,
         "train_seconds": 51.2,
+        "precision": "float32",
         "peak_memory_gb": 1.1,
         "command": "tailmoe train quickstart",
         "commit": "abc123",

@@ -80,7 +80,7 @@ def test_what_was_not_measured_is_a_dash(results):
     assert (row["few"], row["seconds"]) == ("—", "—")
     assert table_after(card, "Every class")[2]["accuracy"] == "—"
     assert FEW not in card.text
-    assert "the run was resumed" in card.text
+    assert "Training time: not measured" in card.text
     assert "lowest accuracy is T-shirt|top: 75.6 %" in card.text
 
 

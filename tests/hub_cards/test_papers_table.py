@@ -33,7 +33,7 @@ def test_papers_are_shown_as_they_state_and_what_is_not_measured_as_a_dash(tmp_p
             stated = entry["accuracy"].get(setting)
             assert row[title] == ("—" if stated is None else f"{stated:.1f}")
     ours = {name: row for name, row in table.items() if name.startswith("tailmoe: ")}
-    assert len(ours) == 6 + 1
+    assert len(ours) == 7 + 1
     assert {cell for row in ours.values() for cell in row.values()} == {"—"}
 
 

@@ -197,7 +197,8 @@ def test_an_interrupted_run_resumes_and_ends_bit_identical(tmp_path, recipe, run
         assert torch.equal(value, theirs[name]), name
     results = json.loads((folder / "results.json").read_text())
     interrupted = results if stage == "." else results["baseline"]
-    assert interrupted["train_seconds"] is None  # not measured from the start
+    assert interrupted["train_seconds"] > 0
+    assert interrupted["precision"] == "float32"
     assert results["metrics"] == json.loads((run / "results.json").read_text())["metrics"]
 
 

@@ -14,6 +14,7 @@ from tailmoe.training.losses import (
     collaboration_loss,
     competition_loss,
     confusion_contrastive_loss,
+    hardest_negative_suppression_loss,
     soft_nearest_neighbor_loss,
 )
 
@@ -183,6 +184,48 @@ def test_collaboration_is_finite_at_any_scale(batch):
 
 
 # balanced softmax
+
+
+def suppression_loop(logits, labels):
+    """Sum over experts of KL(teacher || expert), averaged over images and classes."""
+    total = 0.0
+    for z, label in zip(logits, labels.tolist(), strict=True):
+        wrong = [c for c in range(C) if c != label]
+        hardest = max(wrong, key=lambda c: float(z[:, c].mean()))
+        teacher = [0.0 if c == label else float(z[:, c].mean() if c == hardest else z[:, c].max()) for c in range(C)]
+        p = torch.tensor(teacher, dtype=torch.float64).softmax(0)
+        for expert in z:
+            kept = torch.tensor([-30.0 if c == label else float(expert[c]) for c in range(C)], dtype=torch.float64)
+            total += float((p * (p.log() - kept.log_softmax(0))).sum())
+    return total / (len(logits) * C)
+
+
+def test_suppression_equals_the_loop_over_images_and_experts():
+    logits, labels = 3 * torch.randn(B, M, C, dtype=torch.float64), torch.arange(B) % C
+    assert_close(hardest_negative_suppression_loss(logits, labels), suppression_loop(logits, labels))
+
+
+def test_suppression_of_agreeing_experts_is_what_the_true_class_costs_alone():
+    # their teacher is themselves, with a logit of 0 for the true class in place of -30
+    logits, labels = torch.zeros(B, M, C), torch.zeros(B, dtype=torch.long)
+    wrong = 1 / C * (math.log(1 / C) - math.log(1 / (C - 1)))
+    true = 1 / C * (math.log(1 / C) + 30 + math.log(C - 1))
+    assert_close(hardest_negative_suppression_loss(logits, labels), M * ((C - 1) * wrong + true) / C)
+
+
+def test_descending_the_suppression_takes_certainty_from_the_expert_that_alone_prefers_a_wrong_class():
+    logits, labels = torch.zeros(1, M, C), torch.tensor([0])
+    logits[0, 0, 2] = 6.0
+    moved = descend(lambda z: hardest_negative_suppression_loss(z, labels), logits, rate=1.0)
+    assert moved[0, 0, 2] - moved[0, 1, 2] < 6.0
+    assert moved[0, 0, 2] - moved[0, 0, 1] < 6.0
+
+
+@pytest.mark.parametrize("batch", [1, B])
+def test_suppression_is_finite_at_any_scale(batch):
+    for scale in (1e4, 1e-4):
+        logits, labels = scale * torch.randn(batch, M, C), torch.arange(batch) % C
+        assert_finite_with_gradient(lambda z, y=labels: hardest_negative_suppression_loss(z, y), logits)
 
 
 def test_balanced_softmax_equals_its_definition():

@@ -16,9 +16,10 @@ from tailmoe.modeling import (
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
     balanced_softmax_loss,
+    hardest_negative_suppression_loss,
     soft_nearest_neighbor_loss,
 )
-from tailmoe.training.objectives import BalancedSoftmaxObjective, ICLObjective, SNNLObjective
+from tailmoe.training.objectives import BalancedSoftmaxObjective, ICLObjective, SHIKEObjective, SNNLObjective
 
 CLASSES, EXPERTS = 4, 3
 
@@ -342,3 +343,37 @@ def test_an_objective_refuses_another_kind_of_model_and_unknown_counts(model):
         SNNLObjective(model.config)
     with pytest.raises(ValueError, match=r"`config.class_counts` must give the training images"):
         ICLObjective(ICLMoEConfig())
+
+
+# SHIKE
+
+
+def test_shike_sums_the_experts_losses_and_distils_every_ordered_pair(model, outputs, labels):
+    logits, objective = outputs.representation_logits, SHIKEObjective(model.config)
+    terms = objective(outputs, labels, 0.5)
+    assert set(terms) == {"cross_entropy", "suppression", "distillation"}
+    experts = [logits[:, m] for m in range(EXPERTS)]
+    torch.testing.assert_close(terms["cross_entropy"], sum(F.cross_entropy(z, labels) for z in experts))
+    pairs = [(z, other) for z in experts for other in experts if z is not other]
+    # averaged over batch and classes, as the authors' code does
+    divergences = [F.kl_div(z.log_softmax(1), other.softmax(1), reduction="none").mean() for z, other in pairs]
+    torch.testing.assert_close(terms["distillation"], sum(divergences))
+    torch.testing.assert_close(terms["suppression"], 10 * hardest_negative_suppression_loss(logits, labels))
+
+
+def test_shike_trains_its_balanced_heads_alone_at_the_end(model, outputs, labels):
+    objective = SHIKEObjective(model.config)
+    terms = objective(outputs, labels, 0.9)
+    counts = torch.tensor(model.config.class_counts)
+    heads = [balanced_softmax_loss(outputs.expert_logits[:, m], labels, counts) for m in range(EXPERTS)]
+    assert set(terms) == {"balance"}
+    torch.testing.assert_close(terms["balance"], sum(heads))
+    terms["balance"].backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert trained == {"balanced_classifier.weight"}
+
+
+def test_shike_without_balanced_heads_is_refused():
+    config = ICLMoEConfig(num_labels=2, class_counts=[2, 1], balanced_heads=False)
+    with pytest.raises(ValueError, match=r"`config\.balanced_heads` must be True"):
+        SHIKEObjective(config)

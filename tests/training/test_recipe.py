@@ -44,7 +44,7 @@ def test_the_recipe_in_a_runs_folder_can_be_trained_again(recipe_file, tmp_path)
 
 def test_a_grid_has_a_recipe_for_each_method_data_set_and_imbalance_factor():
     names = recipe_names()
-    assert len(names) == len(set(names)) == 6 + 6 * 2 * 3 + 4 * 3
+    assert len(names) == len(set(names)) == 6 + 7 * 2 * 3 + 4 * 3
     recipe = load_recipe("icl-2-experts-cifar10-lt-50", ["training.num_train_epochs=3"])
     assert recipe.name == "icl-2-experts-cifar10-lt-50"
     assert recipe.data == {"name": "cifar10", "imbalance_factor": 50}
@@ -149,7 +149,7 @@ def test_overrides_are_yaml_values_and_may_open_a_section(recipe_file):
         ("training.seed=1", "`seed` is not a key of `training`"),
         ("model.class_counts=1", "`class_counts` is not a key of `model`"),
         ("model.model_type=resnet", "`model.model_type` must be one of icl_moe, snnl_moe, got resnet"),
-        ("objective.type=focal", "`objective.type` must be one of icl, snnl, balanced_softmax, got focal"),
+        ("objective.type=focal", "`objective.type` must be one of icl, snnl, balanced_softmax, shike, got focal"),
         ("learning_rate=1", "`--set learning_rate=1` must have the form section.key=value"),
         ("training", "must have the form section.key=value"),
         ("baseline.model.widths=1", "`widths` is not a key of `model`"),
@@ -186,3 +186,24 @@ def test_a_file_that_is_no_recipe_says_what_is_wrong(recipe_file, text, message)
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(BadInputError, match=r"none\.yaml` cannot be read"):
         load_recipe(str(tmp_path / "none.yaml"))
+
+
+def test_the_published_cross_entropy_has_the_papers_schedule_and_the_rest_of_the_grid_is_precise_by_itself():
+    training = load_recipe("cross-entropy-published-cifar100-lt-100").training
+    assert (training["learning_rate"], training["weight_decay"], training["lr_milestones"]) == (0.1, 2e-4, [0.8, 0.9])
+    assert not training["auto_augment"]
+    assert not training["cutout_size"]
+    assert load_recipe("icl-cifar10-lt-10").training["bf16"] == "auto"
+
+
+def test_a_baseline_can_be_left_out(recipe_file):
+    assert load_recipe(str(recipe_file), with_baseline=False).baseline is None
+
+
+def test_recipes_of_the_same_training_have_the_same_key_however_they_are_written(recipe_file):
+    recipe = load_recipe(str(recipe_file))
+    for same in (["objective.contrast_weight=1"], ["objective.competition=batch"], ["training.num_train_epochs=2.0"]):
+        assert load_recipe(str(recipe_file), same).training_key() == recipe.training_key()
+    assert load_recipe(str(recipe_file), ["objective.contrast_weight=0.5"]).training_key() != recipe.training_key()
+    baseline = load_recipe("icl-cifar100-lt-100").baseline_recipe()
+    assert baseline.training_key() == load_recipe("cross-entropy-cifar100-lt-100").training_key()

@@ -244,3 +244,31 @@ def test_a_schedule_other_than_cosine_cannot_have_a_last_stage(make_trainer, icl
     trainer = make_trainer(*icl, lr_scheduler_type="linear")
     with pytest.raises(BadInputError, match="`lr_scheduler_type` must be cosine"):
         trainer.train()
+
+
+def test_the_learning_rate_falls_at_each_milestone_after_the_warm_up(make_trainer, icl):
+    model, _ = icl
+    options = {"lr_scheduler_type": "constant_with_warmup", "lr_milestones": [0.5, 0.8], "lr_gamma": 0.1}
+    trainer = make_trainer(model, learning_rate=1.0, warmup_steps=2, max_steps=10, **options)
+    trainer.create_optimizer_and_scheduler(num_training_steps=10)
+    rates = []
+    for _ in range(10):
+        rates += trainer.lr_scheduler.get_last_lr()
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("milestones", "scheduler", "message"),
+    [
+        ([0.5, 2.0], "constant_with_warmup", r"shares of the run in \(0, 1\), such as \[0.8, 0.9\], got \[0.5, 2.0\]"),
+        ([160, 180], "constant_with_warmup", r"shares of the run in \(0, 1\).*got \[160, 180\]"),
+        (0.5, "constant_with_warmup", "got 0.5"),
+        ([0.9, 0.8], "constant_with_warmup", r"must rise, got \[0.9, 0.8\]"),
+        ([0.8, 0.9], "cosine", "for `lr_scheduler_type` constant_with_warmup, got cosine"),
+    ],
+)
+def test_milestones_that_make_no_sense_are_refused(make_trainer, icl, milestones, scheduler, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(icl[0], lr_milestones=milestones, lr_scheduler_type=scheduler)

@@ -9,11 +9,20 @@ Buffers (prototypes, confusion) and parameters (a learned temperature) are saved
 from tailmoe.training.objectives.balanced_softmax import BalancedSoftmaxObjective
 from tailmoe.training.objectives.icl import ICLObjective
 from tailmoe.training.objectives.objective import Objective
+from tailmoe.training.objectives.shike import SHIKEObjective
 from tailmoe.training.objectives.snnl import SNNLObjective
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "icl": ICLObjective,
     "snnl": SNNLObjective,
     "balanced_softmax": BalancedSoftmaxObjective,
+    "shike": SHIKEObjective,
 }
-__all__ = ["OBJECTIVES", "BalancedSoftmaxObjective", "ICLObjective", "Objective", "SNNLObjective"]
+__all__ = [
+    "OBJECTIVES",
+    "BalancedSoftmaxObjective",
+    "ICLObjective",
+    "Objective",
+    "SHIKEObjective",
+    "SNNLObjective",
+]

@@ -5,8 +5,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput
-from tailmoe.training.losses import balanced_softmax_loss
 from tailmoe.training.objectives.checks import check_class_counts, check_model_type
+from tailmoe.training.objectives.experts import expert_balanced_softmax
 from tailmoe.training.objectives.objective import Objective
 
 
@@ -43,5 +43,4 @@ class BalancedSoftmaxObjective(Objective):
     ) -> dict[str, Tensor]:
         """The loss term by its name, for B images; see `Objective.forward`."""
         logits = outputs.representation_logits  # (B, M, C)
-        expert_labels = labels[:, None].expand(logits.shape[:2])
-        return {"balance": logits.shape[1] * balanced_softmax_loss(logits, expert_labels, self.class_counts)}
+        return {"balance": logits.shape[1] * expert_balanced_softmax(logits, labels, self.class_counts)}

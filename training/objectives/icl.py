@@ -3,7 +3,6 @@
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from accelerate.utils import gather
 from torch import Tensor
 from transformers import PreTrainedConfig
@@ -13,12 +12,12 @@ from tailmoe.modeling.validation import check_at_least
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
     at_least_float32,
-    balanced_softmax_loss,
     collaboration_loss,
     competition_loss,
     confusion_contrastive_loss,
 )
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
+from tailmoe.training.objectives.experts import expert_balanced_softmax, expert_cross_entropies
 from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.processes import gather_with_gradient
 
@@ -161,7 +160,7 @@ class ICLObjective(Objective):
             if name == "competition":
                 terms[name] = self.competition_weight * self._compete(logits, labels)
             elif name == "cross_entropy":
-                terms[name] = self._cross_entropies(logits, labels).mean(dim=0).sum()
+                terms[name] = expert_cross_entropies(logits, labels).mean(dim=0).sum()
             elif name == "collaboration":
                 terms[name] = self.collaboration_weight * collaboration_loss(logits)
             elif name == "diversity":
@@ -169,7 +168,7 @@ class ICLObjective(Objective):
             elif name == "contrast":
                 terms[name] = self.contrast_weight * self._contrast(features, labels)
             else:
-                terms[name] = self._balance(outputs, labels)
+                terms[name] = expert_balanced_softmax(outputs.expert_logits, labels, self.class_counts)
         return terms
 
     @torch.no_grad()
@@ -194,14 +193,9 @@ class ICLObjective(Objective):
         self.hard_negatives.index_copy_(1, labels, negatives[:, first])
         self.observed.index_fill_(0, labels, True)
 
-    def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
-        # (B, M, C) -> (B, M)
-        expert_labels = labels[:, None].expand(logits.shape[:2])
-        return F.cross_entropy(at_least_float32(logits).movedim(-1, 1), expert_labels, reduction="none")
-
     def _compete(self, logits: Tensor, labels: Tensor) -> Tensor:
         # (B, M, C) -> scalar
-        losses = self._cross_entropies(logits, labels)
+        losses = expert_cross_entropies(logits, labels)
         if self.competition == "sample":
             return competition_loss(losses)
         return competition_loss(gather_with_gradient(losses).mean(dim=0))
@@ -233,7 +227,3 @@ class ICLObjective(Objective):
             self.temperature,
             weights,
         )
-
-    def _balance(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> Tensor:
-        expert_labels = labels[:, None].expand(outputs.expert_logits.shape[:2])
-        return balanced_softmax_loss(outputs.expert_logits, expert_labels, self.class_counts)
