@@ -15,6 +15,20 @@ from tailmoe.training import LongTailTrainer, LongTailTrainingArguments
 from tailmoe.training.data import class_counts, load_long_tailed
 from tailmoe.training.objectives import ICLObjective, SNNLObjective
 
+TINY = """
+title: ICL-MoE
+description: A run of seconds.
+model: {model_type: icl_moe, num_channels: 1, image_size: 28, hidden_sizes: [4, 4, 8], depths: [1, 1, 1], num_experts: 2}
+data: {name: DATA}
+training: {num_train_epochs: 4, learning_rate: 0.05, per_device_train_batch_size: 32, auto_augment: false}
+objective: {type: icl, balanced_heads: last}
+baseline:
+  title: cross-entropy
+  description: One network, plain cross-entropy.
+  model: {num_experts: 1, shallow_fusion: false, classifier: linear, balanced_heads: false}
+  objective: null
+"""
+
 
 @pytest.fixture(scope="session")
 def fashion():
@@ -27,6 +41,21 @@ def fashion():
     missing = sorted(set(range(10)) - set(small["train"]["label"]))
     small["train"] = splits["train"].select(rows["train"] + [labels.index(label) for label in missing])
     return small
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory, fashion):
+    folder = tmp_path_factory.mktemp("data")
+    for split in ("train", "test"):
+        fashion[split].to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory, data_dir):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(TINY.replace("DATA", str(data_dir)))
+    return str(path)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,35 +16,6 @@ from PIL import Image
 
 from tailmoe.training import cli
 from tailmoe.training.cli_parser import build_parser
-
-TINY = """
-title: ICL-MoE
-description: A run of seconds.
-model: {model_type: icl_moe, num_channels: 1, image_size: 28, hidden_sizes: [4, 4, 8], depths: [1, 1, 1], num_experts: 2}
-data: {name: DATA}
-training: {num_train_epochs: 4, learning_rate: 0.05, per_device_train_batch_size: 32, auto_augment: false}
-objective: {type: icl, balanced_heads: last}
-baseline:
-  title: cross-entropy
-  description: One network, plain cross-entropy.
-  model: {num_experts: 1, shallow_fusion: false, classifier: linear, balanced_heads: false}
-  objective: null
-"""
-
-
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory, fashion):
-    folder = tmp_path_factory.mktemp("data")
-    for split in ("train", "test"):
-        fashion[split].to_parquet(folder / f"{split}.parquet")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def recipe(tmp_path_factory, data_dir):
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY.replace("DATA", str(data_dir)))
-    return str(path)
 
 
 @pytest.fixture(scope="session")
@@ -347,84 +317,7 @@ def test_evaluating_without_knowing_the_data_asks_for_it(run, tmp_path, capsys):
     assert "give --data" in fails(capsys, "evaluate", tmp_path)
 
 
-# study and help
-
-
-def test_a_study_summarises_its_seeds_and_keeps_what_is_finished(tmp_path, recipe, capsys):
-    arguments = [
-        "study",
-        recipe,
-        "--output-dir",
-        str(tmp_path),
-        "--seeds",
-        "0,1",
-        "--json",
-        str(tmp_path / "out.json"),
-    ]
-    arguments += ["--set", "training.num_train_epochs=1"]
-    assert cli.main(arguments) == 0
-    study = json.loads((tmp_path / "out.json").read_text())
-    accuracies = [run["metrics"]["accuracy"] for run in study["runs"]]
-    assert study["metrics"]["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 2)
-    assert study["metrics"]["accuracy"]["std"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
-    assert study["baseline"]["seeds"] == [0, 1]
-    assert study["runs"][0]["metrics"]["per_class_accuracy"]
-    assert "confusion_matrix" not in study["runs"][0]["metrics"], "the file grows with the square of the classes"
-    written = (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns
-    assert cli.main(arguments) == 0
-    assert (tmp_path / "seed-0" / "results.json").stat().st_mtime_ns == written
-
-
-@pytest.mark.slow
-def test_seeds_side_by_side_end_as_one_after_another(tmp_path, recipe):
-    common = ["study", recipe, "--seeds", "0,1", "--set", "training.num_train_epochs=1"]
-    assert cli.main([*common, "--output-dir", str(tmp_path / "one")]) == 0
-    assert cli.main([*common, "--output-dir", str(tmp_path / "both"), "--jobs", "2"]) == 0
-    for seed in (0, 1):
-        weights = [
-            safetensors.torch.load_file(tmp_path / name / f"seed-{seed}" / "model.safetensors")
-            for name in ("one", "both")
-        ]
-        assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-    assert json.loads((tmp_path / "both" / "study.json").read_text())["seeds"] == [0, 1]
-    assert "Training" in (tmp_path / "both" / "seed-1.log").read_text()
-
-
-def test_a_seed_that_fails_beside_others_is_told_with_its_reason(tmp_path, recipe, capsys):
-    arguments = ["study", recipe, "--seeds", "0,1", "--jobs", "2", "--output-dir", tmp_path / "study"]
-    message = fails(capsys, *arguments, "--set", "training.learning_rate=1e30")
-    assert re.search(r"Seed \d failed: .* is (nan|inf)", message)
-    assert "--jobs` must be at least 1" in fails(capsys, *arguments[:-4], "--jobs", "0")
-
-
-@pytest.mark.slow
-def test_seeds_side_by_side_save_on_a_signal_and_continue(tmp_path, recipe):
-    command = [Path(sys.executable).with_name("tailmoe"), "study", recipe, "--seeds", "0,1", "--jobs", "2"]
-    command += ["--output-dir", tmp_path / "study", "--set", "training.num_train_epochs=300"]
-    study = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
-    while not all("'epoch': '1'" in log_of(tmp_path / "study", seed) for seed in (0, 1)):
-        assert study.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    study.send_signal(signal.SIGINT)
-    assert study.wait(60) == 128 + signal.SIGINT
-    for seed in (0, 1):
-        assert list((tmp_path / "study" / f"seed-{seed}").rglob("checkpoint-*/trainer_state.json"))
-        assert "--resume continues" in log_of(tmp_path / "study", seed)
-
-
-def log_of(folder, seed):
-    path = folder / f"seed-{seed}.log"
-    return path.read_text() if path.exists() else ""
-
-
-@pytest.mark.parametrize("seeds", ["a", "3..1", "1,1", "-1", ""])
-def test_seeds_that_make_no_sense_are_refused(seeds, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["study", "quickstart", f"--seeds={seeds}"])
-    assert stop.value.code == 2
-    assert "seeds must look like 0..4 or 0,3,7" in capsys.readouterr().err
+# help
 
 
 @pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark", "card", "push"])
