@@ -69,7 +69,7 @@ def run_ablation(
             path = output_dir / f"{_slug(_full_name(entry))}{'-baseline' if arm == 'baseline' else ''}"
             entry["arms"][arm] = folders.setdefault(variant.training_key(), path)
             studies.setdefault(entry["arms"][arm], variant)
-    done = run_studies(studies, seeds, environment["command"], jobs, time_limit)
+    done = run_studies(studies, seeds, environment["command"], jobs, time_limit, draw=False)
     for entry in entries:
         arms = entry.pop("arms")
         entry |= {arm: _scalars(done[arms[arm]]) if arm in arms else None for arm in ("study", "baseline")}

@@ -66,9 +66,9 @@ def run_results(
     }
 
 
-def write_results(folder: Path, results: dict, repo_id: str | None = None) -> None:
+def write_results(folder: Path, results: dict, repo_id: str | None = None, draw: bool = True) -> None:
     """Write a run's figures beside those that are there, its card and at last `results.json`: then the run is finished."""
-    if results["metrics"] is not None:
+    if draw and results["metrics"] is not None:
         write_figures(results, folder / "figures")
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
     render_model_card(results, repo_id, names).save(folder / "README.md")

@@ -51,7 +51,9 @@ class Images:
     description: dict
 
 
-def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = False, overwrite: bool = False) -> dict:
+def train_recipe(
+    recipe: Recipe, output_dir: Path, seed: int, resume: bool = False, overwrite: bool = False, draw: bool = True
+) -> dict:
     """Train the recipe, and its baseline first; return its results as `results.json` has them.
 
     Args:
@@ -60,6 +62,7 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
         seed: Seed of weights, order and augmentation.
         resume: Continue an interrupted run from its last complete checkpoint; a finished run is left as it is.
         overwrite: Delete what an earlier run left in the folder.
+        draw: Draw the figures of the run.
 
     Raises:
         BadInputError: If the recipe, the data or the state of the folder does not allow the run.
@@ -85,7 +88,7 @@ def train_recipe(recipe: Recipe, output_dir: Path, seed: int, resume: bool = Fal
     processes.wait_for_everyone()
     results = None
     for part, folder in reversed(parts):
-        results = _train_one(part, folder, seed, images, baseline=results)
+        results = _train_one(part, folder, seed, images, results, draw)
     return results
 
 
@@ -180,7 +183,7 @@ def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) ->
         )
 
 
-def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None) -> dict:
+def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None, draw: bool) -> dict:
     if (output_dir / RESULTS_NAME).exists():
         results = json.loads((output_dir / RESULTS_NAME).read_text())
         check_same_data(results["dataset"], images.description, str(output_dir))
@@ -198,7 +201,8 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
     if trainer.is_world_process_zero():
         with naming_faults(output_dir):
             measured = {"train_seconds": trainer.train_seconds, "precision": trainer.precision}
-            _finish(recipe, output_dir, seed, images, baseline, model, trainer.args.on_bad_image, measured)
+            results = _measure(recipe, seed, images, baseline, model, trainer.args.on_bad_image, measured)
+            _write(output_dir, model, images, results, draw)
     trainer.args.distributed_state.wait_for_everyone()
     return json.loads((output_dir / RESULTS_NAME).read_text())
 
@@ -209,19 +213,18 @@ def _tell_what_is_trained(recipe: Recipe, trainer: LongTailTrainer) -> None:
     logger.info("Training %s (%s parameters) in %s%s", recipe.name, size, trainer.args.precision, reason)
 
 
-def _finish(
+def _measure(
     recipe: Recipe,
-    output_dir: Path,
     seed: int,
     images: Images,
     baseline: dict | None,
     model: PreTrainedModel,
     on_bad_image: str,
     measured: dict,
-) -> None:
-    """Measure the trained model and write all that the run leaves."""
+) -> dict:
+    """The results of the trained model, with what its training measured."""
     counts, bounds = images.description["class_counts"], ShotBounds.of_results(images.description)
-    results = run_results(
+    return run_results(
         model,
         name=recipe.name,
         title=recipe.title,
@@ -233,15 +236,20 @@ def _finish(
         seed=seed,
         **measured,
     )
+
+
+def _write(output_dir: Path, model: PreTrainedModel, images: Images, results: dict, draw: bool) -> None:
+    """All that a run leaves, `results.json` last; its checkpoints are then of no use."""
     model.save_pretrained(output_dir)
     images.processor.save_pretrained(output_dir)
-    models = {recipe.title: model}
-    if baseline is not None:
+    models = {results["title"]: model}
+    if draw and results["baseline"] is not None:
         trained = type(model).from_pretrained(output_dir / "baseline").to(model.device)
-        models = {baseline["title"]: trained} | models
-    names = images.description["label_names"]
-    write_model_figures(models, images.processor, images.test, names, output_dir / "figures")
-    write_results(output_dir, results)
+        models = {results["baseline"]["title"]: trained} | models
+    if draw:
+        names = images.description["label_names"]
+        write_model_figures(models, images.processor, images.test, names, output_dir / "figures")
+    write_results(output_dir, results, draw=draw)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
 

@@ -41,6 +41,7 @@ class Training:
         folder: Of the run.
         log: File that gets what the run says.
         operations: Of the whole run, a measure of its time.
+        draw: Whether the figures of the run are drawn.
         baseline: The training that must be finished before.
         same_as: The training, of the same network, whose finished folder is copied in place of training again.
     """
@@ -50,6 +51,7 @@ class Training:
     folder: Path
     log: Path
     operations: float = 0.0
+    draw: bool = True
     baseline: "Training | None" = None
     same_as: "Training | None" = None
 
@@ -156,18 +158,17 @@ def _context() -> BaseContext:
 
 
 def _start(context: BaseContext, training: Training, threads: int) -> BaseProcess:
-    given = (training.recipe, training.seed, training.folder, training.log, threads, dict(os.environ))
-    process = context.Process(target=_train, args=given)
+    process = context.Process(target=_train, args=(training, threads, dict(os.environ)))
     process.start()
     return process
 
 
-def _train(recipe: Recipe, seed: int, folder: Path, log: Path, threads: int, environment: dict[str, str]) -> None:
+def _train(training: Training, threads: int, environment: dict[str, str]) -> None:
     """What the process of a training does."""
     os.setsid()  # Ctrl-C on the terminal reaches the command alone, which passes it on
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # while it does not train
     os.environ.update(environment)
-    with log.open("a") as file:
+    with training.log.open("a") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -175,7 +176,7 @@ def _train(recipe: Recipe, seed: int, folder: Path, log: Path, threads: int, env
     keep_freed_memory()
     torch.set_num_threads(threads)
     try:
-        train_recipe(recipe, folder, seed, resume=True)
+        train_recipe(training.recipe, training.folder, training.seed, resume=True, draw=training.draw)
     except EXPECTED as error:
         sys.stderr.write(f"tailmoe: {' '.join(str(error).split())}\n")
         sys.exit(exit_status(error))

@@ -30,6 +30,7 @@ def run_studies(
     command: str,
     jobs: int = 1,
     time_limit: float | None = None,
+    draw: bool = True,
     on_finished: Callable[[Path, dict], None] = lambda folder, study: None,
 ) -> dict[Path, dict]:
     """Train each recipe once per seed under `FOLDER/seed-<n>`, and write `FOLDER/study.json` and each run's card anew.
@@ -43,6 +44,7 @@ def run_studies(
         jobs: Trainings at a time, each by a process of its own with its share of the cores; a GPU has room for several small
             networks.
         time_limit: Seconds after which what runs is saved and stopped.
+        draw: Draw the figures of each run.
         on_finished: Called with the folder and the summary of each study as soon as it is whole.
 
     Returns:
@@ -57,7 +59,7 @@ def run_studies(
     deadline = None if time_limit is None else time.monotonic() + time_limit
     if not 1 <= jobs <= available_cores():
         raise BadInputError(f"`--jobs` must be at least 1 and at most the {available_cores()} cores, got {jobs}.")
-    trainings = plan_trainings(studies, seeds)
+    trainings = plan_trainings(studies, seeds, draw)
     whole: dict[Path, dict] = {}
 
     def look(_: Training | None = None) -> None:

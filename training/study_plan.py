@@ -14,7 +14,7 @@ from tailmoe.training.run import build_config, check_folder, write_recipe
 from tailmoe.training.side_by_side import Training
 
 
-def plan_trainings(studies: dict[Path, Recipe], seeds: list[int]) -> list[Training]:
+def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) -> list[Training]:
     """The trainings of all seeds of all studies, baselines among them, and their folders with the recipe in each.
 
     A baseline is trained once: where another study of the call trains it, or has the same one, it is copied.
@@ -22,6 +22,7 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int]) -> list[Traini
     Args:
         studies: Recipes by the folders of their studies.
         seeds: The same for all.
+        draw: Whether the figures of runs are drawn.
 
     Raises:
         BadInputError: If a folder holds another run, before anything is written.
@@ -38,10 +39,10 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int]) -> list[Traini
             log, run, baseline = folder / f"seed-{seed}.log", folder / f"seed-{seed}", None
             if (of_baseline := recipe.baseline_recipe()) is not None:
                 same = by_key.get((seed, of_baseline.training_key()))
-                baseline = Training(of_baseline, seed, run / "baseline", log, same_as=same)
+                baseline = Training(of_baseline, seed, run / "baseline", log, draw=draw, same_as=same)
                 by_key.setdefault((seed, of_baseline.training_key()), baseline)
                 trainings.append(baseline)
-            trainings.append(Training(recipe, seed, run, log, operations, baseline))
+            trainings.append(Training(recipe, seed, run, log, operations, draw, baseline))
             by_key.setdefault((seed, recipe.training_key()), trainings[-1])
     own = [each for each in trainings if each.same_as is None]  # a copy has the recipe of another
     for training in own:
