@@ -5,12 +5,16 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from torch import nn
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tailmoe.training.errors import BadInputError
 
@@ -101,6 +105,30 @@ def check_whole(checkpoint: str | os.PathLike) -> None:
     fault = fault_of(checkpoint)
     if fault is not None:
         raise BadInputError(f"{checkpoint} cannot be resumed: {fault}. Give another checkpoint.")
+
+
+def check_weights(where: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Raise `BadInputError` unless saved weights are those of the network; libraries would draw the others at random.
+
+    Args:
+        where: What holds the weights.
+        missing: Names of the network's weights that are not there.
+        unexpected: Names of weights there that the network does not have.
+    """
+    for name in (*sorted(missing), *sorted(unexpected)):
+        raise BadInputError(
+            f"{where} holds the weights of another network, such as one of an earlier version ({name} differs): train anew "
+            "in another folder."
+        )
+
+
+def check_network(checkpoint: str | os.PathLike, model: nn.Module) -> None:
+    """Raise `BadInputError` if the checkpoint's weights, where they are in one file, are not those of the model."""
+    path = Path(checkpoint) / SAFE_WEIGHTS_NAME
+    if path.is_file():
+        with safe_open(path, framework="pt") as weights:
+            saved, own = set(weights.keys()), set(model.state_dict())
+        check_weights(str(checkpoint), own - saved, saved - own)
 
 
 def check_processes(checkpoint: str | os.PathLike, world_size: int) -> None:

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils import ModelOutput, cached_file
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
+from tailmoe.training.checkpoints import check_weights
 from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
 from tailmoe.training.data.encoded_images import image_loader, report_unreadable
 from tailmoe.training.early_exit import early_exit_metrics, set_early_exit
@@ -54,17 +55,18 @@ def load_model(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """A model fused for inference and its image processor, from a run's folder or a Hub id.
 
     Raises:
-        BadInputError: If there is no image classification model of that name.
+        BadInputError: If there is no image classification model of that name, or its weights are of another network.
     """
     path = Path(model)
     if path.exists() and not (path / "config.json").is_file():
         raise BadInputError(f"`{model}` is not a model: it holds no config.json. Give a run's folder or a Hub id.")
     try:
-        loaded = AutoModelForImageClassification.from_pretrained(model)
+        loaded, weights = AutoModelForImageClassification.from_pretrained(model, output_loading_info=True)
         processor = AutoImageProcessor.from_pretrained(model)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInputError(f"`{model}` cannot be loaded as an image classification model: {reason}") from None
+    check_weights(f"`{model}`", weights["missing_keys"], weights["unexpected_keys"])
     return fuse_for_inference(loaded), processor
 
 

@@ -15,6 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from tailmoe.training.checkpoints import (
     check_data,
+    check_network,
     check_processes,
     check_whole,
     fault_of,
@@ -44,7 +45,7 @@ class SafeTrainer(HubTrainer):
         """As in transformers; `True` resumes from the last whole checkpoint, or starts without one.
 
         Raises:
-            BadInputError: If the checkpoint is damaged, or of other images or another number of processes.
+            BadInputError: If the checkpoint is damaged, or of another network, other images or another number of processes.
             FaultError: If a process or the disk fails; the last whole checkpoint stays.
         """
         if resume_from_checkpoint is True:
@@ -54,6 +55,7 @@ class SafeTrainer(HubTrainer):
         self.precision, self._seconds_before, self._ended = self.args.precision, 0.0, None
         if resume_from_checkpoint:
             check_processes(resume_from_checkpoint, self.args.world_size)
+            check_network(resume_from_checkpoint, self.model)
             check_data(resume_from_checkpoint, self._training_data())
             self.precision = precision_so_far(resume_from_checkpoint, self.args.precision)
             self._seconds_before = seconds_so_far(resume_from_checkpoint)
