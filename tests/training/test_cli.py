@@ -279,6 +279,16 @@ def test_images_of_any_mode_are_predicted(run, image_file, tmp_path):
         assert cli.main(["predict", str(run), str(path)]) == 0
 
 
+def test_a_model_without_some_of_its_weights_is_refused_and_they_are_not_drawn_at_random(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    weights = safetensors.torch.load_file(run / "model.safetensors")
+    del weights["classifier.weight"]
+    safetensors.torch.save_file(weights, tmp_path / "run" / "model.safetensors", metadata={"format": "pt"})
+    message = fails(capsys, "evaluate", tmp_path / "run")
+    assert "holds the weights of another network" in message
+    assert "classifier.weight" in message
+
+
 def test_a_folder_that_is_not_a_model_is_named(tmp_path, image_file, capsys):
     assert f"`{tmp_path}` is not a model: it holds no config.json" in fails(capsys, "predict", tmp_path, image_file)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
 
 from tailmoe.training import ICLObjective
-from tailmoe.training.checkpoints import fault_of, last_complete_checkpoint
+from tailmoe.training.checkpoints import fault_of, last_complete_checkpoint, write_manifest
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
@@ -83,6 +84,21 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_traine
     whole = make_trainer(*icl, output_dir=str(tmp_path / "whole"))
     whole.train()
     assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_stays(make_trainer, icl, stop_at, tmp_path):
+    make_trainer(*icl, callbacks=[stop_at(3)]).train()
+    checkpoint = tmp_path / "run" / "checkpoint-3"
+    weights = safetensors.torch.load_file(checkpoint / "model.safetensors")
+    # the projections as they were called before they were mended
+    weights = {name.replace("projection", "fusion"): value for name, value in weights.items()}
+    safetensors.torch.save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    write_manifest(checkpoint, None, "float32", 1.0)
+    with pytest.raises(
+        BadInputError, match=r"checkpoint-3 holds the weights of another network.*\.projection\..*anew"
+    ):
+        make_trainer(*icl).train(resume_from_checkpoint=True)
+    assert fault_of(checkpoint) is None
 
 
 def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are(make_trainer, icl, stop_at):
