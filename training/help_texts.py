@@ -33,6 +33,9 @@ data set on the Hub. Further keys for images of your own:
   training.train_sampler=class_balanced     or square_root: rare classes are drawn more often
   training.many_above=50 training.few_below=10    bounds of the shot groups
 
+With training.bf16=auto, as in the recipes of CIFAR, it trains in bfloat16 where the hardware has it: 1.6 times as fast on
+a CPU with AVX512_BF16.
+
 Ctrl-C saves a checkpoint and stops; --resume continues, also after a crash, and ends where it would have ended.
 On several GPUs or machines: torchrun --nproc-per-node 4 -m tailmoe.training.cli train RECIPE
 """
@@ -62,12 +65,20 @@ Name what is in images: the most probable labels, and what each expert and the g
 """
 
 STUDY = """\
-Train a recipe once per seed and summarise: mean and standard deviation of every metric, of the model and of its
-baseline, in OUTPUT-DIR/study.json. Finished seeds are kept, an interrupted one resumes: repeat the command.
+Train recipes once per seed and summarise each: mean and standard deviation of every metric, of the model and of its
+baseline, in OUTPUT-DIR/study.json. A baseline that another recipe of the call is, or has too, is trained once.
 
   tailmoe study quickstart --seeds 0..2
-  tailmoe study quickstart --seeds 0,5,7 --json hub_cards/results/quickstart.json
-  tailmoe study icl-cifar100-lt-100 --seeds 0..4 --jobs 5      all at once, where a GPU has room
+  tailmoe study icl-cifar100-lt-100 shike-cifar100-lt-100 cross-entropy-cifar100-lt-100 --seeds 0..2 --jobs 2 \\
+      --time-limit 2h30m --json hub_cards/results
+
+Each training is a process of its own with its share of the cores, the longest first; what it says is in
+OUTPUT-DIR/seed-N.log, its last line is shown here: epoch, share done, images per second, time left. At the time limit
+(or on Ctrl-C) every training saves and stops, and what is left is told. Repeat the command to go on: what is finished is
+kept, what was interrupted, or killed, is resumed where it stood. A training that fails leaves the others running.
+
+The exit status is 124 at the time limit, 1 if a training failed, 0 when all is done: a queue of limited hours may submit
+the same command until it is 0.
 """
 
 BENCHMARK = """\
@@ -145,7 +156,9 @@ objective, with other times and numbers of experts, with the other ways of doing
 from the training split, so that choices are made without the test split. Repeat the command to continue an interrupted one.
 
   tailmoe ablation icl-cifar100-lt-100 --seeds 0..2
-  tailmoe ablation icl-cifar100-lt-100 without "number of experts" --set training.num_train_epochs=40
+  tailmoe ablation icl-cifar100-lt-100 without "number of experts" --jobs 2 --time-limit 2h30m
+
+A short schedule misleads about a long one: choices for 200 epochs need 200 epochs.
 """
 
 COMPARE = """\

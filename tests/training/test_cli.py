@@ -161,6 +161,8 @@ def test_an_interrupted_run_resumes_and_ends_bit_identical(tmp_path, recipe, run
     assert not (folder / "results.json").exists()
     resumed = subprocess.run([*train, "--resume"], capture_output=True, text=True, env=environment)
     assert resumed.returncode == 0, resumed.stderr
+    assert "epoch 4/4  100%" in resumed.stderr
+    assert "images/s" in resumed.stderr
     ours, theirs = (safetensors.torch.load_file(each / "model.safetensors") for each in (folder, run))
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():

@@ -70,6 +70,14 @@ def test_terms_follow_the_papers_schedule(model, outputs, labels, progress, name
     assert set(ICLObjective(model.config, balanced_heads="last")(outputs, labels, progress)) == names
 
 
+def test_the_contrast_acts_alone_where_asked_for_as_in_the_authors_code(model, outputs, labels):
+    objective = ICLObjective(model.config, contrast_alone=True, diversity_until=1.0)
+    assert set(objective(outputs, labels, 0.59)) == {"competition", "collaboration", "diversity", "balance"}
+    assert set(objective(outputs, labels, 0.6)) == {"contrast", "balance"}
+    with pytest.raises(ValueError, match="`contrast_alone` needs a `contrast_weight` above 0"):
+        ICLObjective(model.config, contrast_alone=True, contrast_weight=0)
+
+
 def test_balanced_heads_along_train_during_the_whole_run_without_a_last_stage(model, outputs, labels):
     objective = ICLObjective(model.config, balanced_heads="along")
     for progress in (0.0, 0.5, 0.99):
