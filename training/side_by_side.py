@@ -174,7 +174,8 @@ def _train(training: Training, threads: int, environment: dict[str, str]) -> Non
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_up_logging()
     keep_freed_memory()
-    torch.set_num_threads(threads)
+    if "OMP_NUM_THREADS" not in environment:  # more threads than cores wait for one another
+        torch.set_num_threads(threads)
     try:
         train_recipe(training.recipe, training.folder, training.seed, resume=True, draw=training.draw)
     except EXPECTED as error:
