@@ -25,7 +25,7 @@ from tailmoe.training.memory import keep_freed_memory
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.results import RESULTS_NAME
 from tailmoe.training.run import RECIPE_NAME, train_recipe, write_recipe
-from tailmoe.training.status_lines import StatusLines
+from tailmoe.training.status_lines import status_lines
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY = 1.0  # seconds
@@ -92,7 +92,7 @@ def train_side_by_side(
     failures: dict[Training, Failure] = {}
     running: dict[Training, BaseProcess] = {}
     context, asked_to_stop = _context(), False
-    with _received_signals() as received, StatusLines(jobs) as lines:
+    with _received_signals() as received, status_lines(jobs) as lines:
         while True:
             stopping = bool(received) or (deadline is not None and time.monotonic() >= deadline)
             if not stopping:
@@ -158,6 +158,8 @@ def _context() -> BaseContext:
 
 
 def _start(context: BaseContext, training: Training, threads: int) -> BaseProcess:
+    with training.log.open("a") as log:
+        log.write("starting\n")  # instead of the last line of what ran before
     process = context.Process(target=_train, args=(training, threads, dict(os.environ)))
     process.start()
     return process
@@ -191,9 +193,11 @@ def _end_with_parent() -> None:
 
 def _failure(training: Training, status: int) -> Failure:
     reason = _last_line(training.log).removeprefix("tailmoe: ")
+    if reason == "starting":
+        reason = f"its process ended with status {status}."
     if status < 0:
         reason = f"its process was ended by {signal.Signals(-status).name}; is there memory for so many `--jobs`?"
-    return Failure(status, reason or f"its process ended with status {status}.")
+    return Failure(status, reason)
 
 
 def _last_line(log: Path) -> str:

@@ -1,7 +1,7 @@
 """Studies: recipes, many seeds each, one summary of each recipe."""
 
 import json
-import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,6 @@ from tailmoe.training.results import RESULTS_NAME
 from tailmoe.training.side_by_side import Failure, Training, train_side_by_side
 from tailmoe.training.study_plan import plan_trainings
 
-logger = logging.getLogger(__name__)
 # the same in every run of a study
 SHARED = ("name", "title", "description", "model_type", "num_parameters", "config", "dataset", "recipe")
 OF_EACH_RUN = ("seed", "train_seconds", "precision", "peak_memory_gb")
@@ -56,6 +55,8 @@ def run_studies(
         TimeLimitReached: After checkpoints were saved.
         InterruptedTraining: On SIGINT or SIGTERM, after checkpoints were saved.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadInputError("`tailmoe study` starts processes itself: start it once, or several with `tailmoe train`.")
     deadline = None if time_limit is None else time.monotonic() + time_limit
     if not 1 <= jobs <= available_cores():
         raise BadInputError(f"`--jobs` must be at least 1 and at most the {available_cores()} cores, got {jobs}.")

@@ -18,7 +18,7 @@ import yaml
 from tailmoe.training import cli
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.epoch_lines import duration
-from tailmoe.training.status_lines import StatusLines
+from tailmoe.training.status_lines import status_lines
 
 TAILMOE = str(Path(sys.executable).with_name("tailmoe"))
 
@@ -121,6 +121,12 @@ def test_what_makes_no_sense_is_told_before_anything_is_trained(recipes, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_study_that_torchrun_starts_several_times_is_refused(recipes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert study(*recipes, "--output-dir", tmp_path / "out") == 2
+    assert "`tailmoe study` starts processes itself" in last_line(capsys)
+
+
 @pytest.mark.parametrize("text", ["soon", "2h30", "-1h", "0m", "1.5h", "30m2h", ""])
 def test_a_time_limit_that_is_no_time_is_refused(text, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -184,7 +190,7 @@ def test_trainings_of_a_command_that_is_stopped_or_killed_save_and_end(tmp_path,
 
 
 def test_a_line_of_a_training_is_written_now_and_then_where_it_cannot_be_redrawn(capsys):
-    with StatusLines(2) as lines:
+    with status_lines(2) as lines:
         for line in ("epoch 1/9", "epoch 1/9", "epoch 2/9"):
             lines.show("mine/seed-0", line)
         lines.show("mine/seed-1", "epoch 3/9")
