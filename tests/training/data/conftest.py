@@ -40,8 +40,8 @@ def embedded():
 
 @pytest.fixture(scope="session")
 def pictures(embedded):
-    """Twelve images, 28 x 28, grey."""
-    return embedded["test"][:12]["image"]
+    """Sixty different images, 28 x 28, grey."""
+    return embedded["test"][:60]["image"]
 
 
 @pytest.fixture

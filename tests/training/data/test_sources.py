@@ -176,7 +176,7 @@ def test_the_classes_of_both_splits_must_agree(parquet, classes, message):
         ({"label": (ABC, [0, None])}, {}, "Row 1 has no label"),
         ({"label": (ABC, [0, 1, -1])}, {}, "Label -1 is out of range: there are 3 classes"),
         ({"label": (ABC, [])}, {}, "cannot be loaded: .*; give whole Parquet files with images"),
-        ({"label": (ABC, [0, 1, 2])}, {}, "no test split, and no class has two images"),
+        ({"label": (ABC, [0, 1, 2])}, {}, "no test split, and no class has two different images"),
         ({"label": (ABC, [0, 0, 1, 1])}, {"imbalance_factor": 2}, "Class 2 has no training image"),
         ({"label": (ABC, [0, 1, 2] * 2)}, {"imbalance_factor": 0.5}, "`imbalance_factor` must be at least 1, got 0.5"),
         ({"label": (ABC, [0, 1, 2] * 2)}, {"selection": "last"}, "`selection` must be first or shuffled, got last"),
@@ -211,7 +211,7 @@ def test_images_without_class_folders_are_told_where_to_go(image_folder):
     [
         ("train.parquet", b"no parquet", "cannot be loaded: .*; give whole Parquet files"),
         ("pictures.parquet", b"", "There is no .*train.parquet"),
-        ("notes.txt", b"text", "cannot be loaded: .*; give a folder with train/<class>/<image>"),
+        ("notes.txt", b"text", "holds no images: give a folder with train/<class>/<image>"),
         (None, None, "holds no images: give a folder with train/<class>/<image>"),
     ],
 )

@@ -48,8 +48,8 @@ def test_numbers_are_classes_in_their_own_order_and_columns_may_be_named(table):
 
 
 def test_a_folder_may_hold_a_table_for_each_split(table):
-    for name, labels in (("train.csv", "abab"), ("val.csv", "ab"), ("test.csv", "bba")):
-        path = table("image,label", *rows_of(*labels), name=name)
+    for name, labels, start in (("train.csv", "abab", 0), ("val.csv", "ab", 4), ("test.csv", "bba", 6)):
+        path = table("image,label", *rows_of(*labels, start=start), name=name)
     splits = load_long_tailed(str(path.parent))
     assert (len(splits["train"]), splits["test"]["label"][:]) == (4, [1, 1, 0])
 
@@ -78,10 +78,12 @@ def test_the_published_lists_of_paths_and_numbers_are_read_where_the_images_are(
         ),
         (["path,label", *rows_of(*"ab"), ",a"], r"Row 2 of .*photos.csv names no image: paths are relative to"),
         (["path,label", *rows_of(1, 2), "photos/004.png,"], "Row 2 has no label: column `label` is empty there"),
-        (["path,label", *rows_of(1.5, 2)], r"Column `label` holds .*float64.*: labels must be class names or whole"),
+        (["path,label", *rows_of(*"ab"), "photos/a,b.png,a"], "Row 2 of .* has 3 cells, and there are 2 columns"),
+        (["path,label,label", "photos/001.png,a,b"], "photos.csv has two columns `label`: rename one of them"),
+        (["path,label", 'photos/001.png,"a'], "photos.csv cannot be read: unexpected end of data; save it as UTF-8"),
         (["who,label", "me,1"], "The image column is none of who, label: name it"),
         (["path,kind", *rows_of(*"ab")], "The label column is none of path, kind: name it with"),
-        (["path,label"], "cannot be loaded: .*; give a CSV file with a header, a column of paths"),
+        (["path,label"], "photos.csv has no row: give a CSV file with a header, a column of paths and one"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_told_with_its_row(table, lines, message):
