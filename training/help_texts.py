@@ -39,10 +39,12 @@ On several GPUs or machines: torchrun --nproc-per-node 4 -m tailmoe.training.cli
 
 EVALUATE = """\
 Measure a trained model: accuracy overall and balanced, of many-, medium- and few-shot classes, per expert, and its
-calibration error. Shot groups are those of the images the model was trained on.
+calibration error. Shot groups are those of the images the model was trained on. Images that are given by --data are all
+measured, or those of one of their splits.
 
   tailmoe evaluate runs/quickstart
   tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
+  tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --split train
   tailmoe evaluate runs/quickstart --backend onnx-int8
 
 With early exit the experts of an ICL-MoE are asked in order, for each image until the mean of those asked gives one class
@@ -126,9 +128,14 @@ A token that can write comes from `hf auth login` or HF_TOKEN.
 """
 
 DATA = """\
-Make long-tailed splits of a data set, as Parquet files with a card that plain `load_dataset` reads: one config for each
-imbalance factor, with the shot group and the number of training images of each row's class. Without --imbalance-factor the
-data stays as it is. Images of CIFAR-10, CIFAR-100 and MNIST are not copied: rows tell where in their source they are, and a
+Show what is understood of a data set, so that it can be checked before training: splits, classes with their images, what was
+left out and why, images that are there twice. Nothing is written.
+
+  tailmoe data PATH/TO/IMAGES
+
+With --imbalance-factor, --output-dir or --push: make long-tailed splits of it, as Parquet files with a card that plain
+`load_dataset` reads: one config for each imbalance factor, with the shot group and the number of training images of each row's
+class. Without --imbalance-factor the data stays as it is. Images of CIFAR-10, CIFAR-100 and MNIST are not copied: rows tell where in their source they are, and a
 script beside them puts the two together. The same command writes the same bytes.
 
   tailmoe data fashion_mnist --imbalance-factor 100 50 10

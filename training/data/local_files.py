@@ -69,7 +69,7 @@ def _without_images(name: str, folder: Path, tree: Tree, left_out: LeftOut) -> s
     others = [*tree.all_others()]
     if left_out:
         reason, paths = next(iter(left_out.items()))
-        return f"`{name}` holds no images that can be used: {len(paths)} {reason} ({some(paths)})."
+        return f"`{name}` holds no images that can be used, but images {reason} ({len(paths)}): {some(paths)}."
     if any(path.endswith(".parquet") for path in others):
         return f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits."
     if archives := [path for path in others if path.lower().endswith(ARCHIVES)]:

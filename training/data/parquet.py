@@ -63,6 +63,8 @@ def write_splits(
         "imbalance_factors": list(imbalance_factors),
         "selection": selection,
         "label_names": splits["train"].features["label"].names,
+        "left_out": splits.left_out,
+        "num_shared": splits.num_shared,
         "configs": {},
     }
     indexed = {split: rows.add_column("index", range(len(rows))) for split, rows in splits.items()}

@@ -37,7 +37,7 @@ def find_images(
     streaming: bool = False,
     class_depth: int | None = None,
 ) -> Found:
-    """The images that a name stands for, each in the split and class where it lies; what is left out is logged.
+    """The images that a name stands for, each in the split and class where it lies, or counted as left out.
 
     Args, Raises: As `load_long_tailed`.
     """
@@ -53,7 +53,6 @@ def find_images(
         raise BadInputError(
             f"`class_depth` {class_depth} is of class folders, and the classes of `{name}` are in a column."
         )
-    found.left_out.tell()
     reference = found.splits.get("train") or next(iter(found.splits.values()))
     found.columns = find_columns(reference, image_column, label_column)
     if found.form == "tables":

@@ -71,6 +71,7 @@ def load_long_tailed(
             "`selection` out, or use fashion_mnist."
         )
     found = find_images(name, image_column, label_column, config_name, revision, streaming, class_depth)
+    found.left_out.tell()
     train, test, contents, test_contents = _train_and_test(name, found)
     if validation_per_class is not None:
         rows = last_images(train, contents, validation_per_class)
@@ -97,6 +98,7 @@ def load_split(name: str, split: str | None = None, **options: str | None) -> da
         BadInputError: As `load_long_tailed`, or if there is no such split.
     """
     found = find_images(name, **options)
+    found.left_out.tell()
     labelled = found.labelled()
     if split is not None and not found.has_splits:
         raise BadInputError(f"`{name}` has no splits, of which {split} could be measured: leave `--split` out.")
@@ -149,7 +151,7 @@ def _count_shared(test: datasets.Dataset, contents: np.ndarray, test_contents: n
     if len(shared):
         first = test.cast_column("image", datasets.Image(decode=False))[int(shared[0])]["image"]["path"]
         logger.warning(
-            "%d of %d test images are among the training images too, byte for byte%s: accuracy on them tells nothing.",
-            *(len(shared), len(test), f" (such as {first})" if first else ""),
+            "Of %d test images, %d are among the training images too, byte for byte%s: accuracy on them tells nothing.",
+            *(len(test), len(shared), f" (such as {first})" if first else ""),
         )
     return len(shared)

@@ -16,6 +16,7 @@ JUNK_FOLDERS = {
     *("__pycache__", ".ipynb_checkpoints", ".venv", "node_modules", ".idea", ".vscode"),
     *(".cache", ".dvc", ".git", ".hg", ".huggingface", ".svn"),
 }
+JUNK_FILES = {"Thumbs.db", "ehthumbs.db", "desktop.ini", ".DS_Store", "Icon\r"}
 JUNK_PREFIXES = ("._", ".Trash-", ".nfs", ".fuse_hidden")
 RUN_FILES = {"model.safetensors", "results.json", "splits.json"}  # of models, runs and data sets of ours
 OF_A_RUN = "in the folder of a run or a model"
@@ -50,7 +51,7 @@ class Tree:
 
 
 class LeftOut(dict[str, list[str]]):
-    """Images that are not used: their paths by reason, which completes `3 images ...`."""
+    """Images that are not used: their paths by reason, which completes `images ...`."""
 
     def add(self, reason: str, paths: Iterable[str]) -> None:
         """Put paths to those of a reason."""
@@ -64,7 +65,7 @@ class LeftOut(dict[str, list[str]]):
     def tell(self) -> None:
         """Log each reason, with its number and the first paths."""
         for reason, paths in self.items():
-            logger.warning("Left out: %d images %s (%s)", len(paths), reason, some(paths))
+            logger.warning("Left out: images %s (%d): %s", reason, len(paths), some(paths))
 
 
 def some(paths: list[str]) -> str:
@@ -97,7 +98,7 @@ def _read_tree(path: str, left_out: LeftOut, above: tuple[tuple[int, int], ...],
         found = sorted(entries, key=lambda entry: entry.name)
     of_a_run = len(above) > 1 and any(entry.name in RUN_FILES for entry in found)
     for entry in found:
-        if entry.name in JUNK_FOLDERS or entry.name.startswith(JUNK_PREFIXES):
+        if entry.name in JUNK_FOLDERS | JUNK_FILES or entry.name.startswith(JUNK_PREFIXES):
             continue
         if entry.is_dir():
             if (identity := _identity(entry.path)) in above or (entered is not None and identity in entered):
