@@ -197,14 +197,14 @@ def images_for_model(
     dataset = load_long_tailed(**data)[split] if as_trained else load_split(**data, split=split)
     known = {name: int(index) for name, index in model.config.label2id.items()}
     names = dataset.features["label"].names
-    unknown = [name for name in names if name not in known]
+    unknown = [names[label] for label in dataset.unique("label") if names[label] not in known]
     if unknown:
         raise BadInputError(
             f"Class `{unknown[0]}` of the data is unknown to `{model_name}`, whose classes are "
             f"{', '.join(list(known)[:10])}{', ...' if len(known) > 10 else ''}."
         )
     images = load_images(dataset, processor, on_bad_image)
-    images.labels = torch.tensor([known[name] for name in names])[images.labels]
+    images.labels = torch.tensor([known.get(name, -1) for name in names])[images.labels]
     return images
 
 

@@ -100,7 +100,7 @@ def read_folder(top: Tree, class_depth: int, left_out: LeftOut) -> tuple[dict[st
 
     Raises:
         BadInputError: As `split_folders` and `label_images`; if there is no class folder, if all images are of one class
-            whose folder holds folders alone, or a class has test images only.
+            whose folder holds folders alone.
     """
     if class_depth < 1:
         raise BadInputError(f"`class_depth` must be at least 1, got {class_depth}.")
@@ -116,7 +116,8 @@ def read_folder(top: Tree, class_depth: int, left_out: LeftOut) -> tuple[dict[st
             "class folders; give a table of their labels, or sort the images into folders train/<class>."
         )
     names = sorted({label for _, labels in found.values() for label in labels})
-    _check_classes(names, found, trees.get("train", top), class_depth)
+    if "train" in found:
+        _check_no_folder_around_classes(names, trees.get("train", top), class_depth)
     return {split: image_rows(*rows, names) for split, rows in found.items()}, bool(trees)
 
 
@@ -130,22 +131,11 @@ def _check_no_splits_in_classes(top: Tree) -> None:
         )
 
 
-def _check_classes(names: list[str], found: dict, train: Tree, class_depth: int) -> None:
-    if "train" not in found:
-        return
-    for split, (images, labels) in found.items():
-        unknown = sorted({*labels} - {*found["train"][1]})
-        if unknown:
-            image = images[labels.index(unknown[0])]
-            raise BadInputError(
-                f"Class `{unknown[0]}` of the {split} split is not among the classes of the training split ({image}): "
-                "give it training images, or move the folder away."
-            )
+def _check_no_folder_around_classes(names: list[str], train: Tree, class_depth: int) -> None:
     if len(names) == 1 and class_depth == 1 and not train.folders[names[0]].images:
-        path = train.folders[names[0]].path
         raise BadInputError(
-            f"All images lie in {path}, which would be the only class: give the folder that holds the class folders, or "
-            "`--set data.class_depth=2`."
+            f"All images lie in {train.folders[names[0]].path}, which would be the only class: give the folder that holds the "
+            "class folders, or `--set data.class_depth=2`."
         )
 
 

@@ -122,6 +122,8 @@ def _train_and_test(name: str, found: Found) -> tuple[datasets.Dataset, datasets
     labelled = found.labelled()
     if held := [split for split in ("test", "validation") if split in labelled]:
         parts.append(found.standard(held[0], names=parts[0].features["label"].names))
+        if found.form == "folders":
+            _check_classes(*parts, held[0])
     if found.comparable:
         contents = content_numbers(parts)
     else:
@@ -129,6 +131,18 @@ def _train_and_test(name: str, found: Found) -> tuple[datasets.Dataset, datasets
     if not held:
         return _parted(parts[0], contents[0], hold_out(parts[0], contents[0]))
     return *parts, *contents
+
+
+def _check_classes(train: datasets.Dataset, test: datasets.Dataset, split: str) -> None:
+    unknown = {*test["label"]} - {*train["label"]}
+    if unknown:
+        row = next(row for row, label in enumerate(test["label"]) if label in unknown)
+        path = test.cast_column("image", datasets.Image(decode=False))[row]["image"]["path"]
+        name = test.features["label"].names[test["label"][row]]
+        raise BadInputError(
+            f"Class `{name}` of the {split} split is not among the classes of the training split ({path}): give it training "
+            "images, or move the folder away."
+        )
 
 
 def _parted(

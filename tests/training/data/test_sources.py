@@ -101,6 +101,77 @@ def test_a_fifth_of_each_class_is_held_out_when_there_is_no_test_split(parquet, 
         assert splits[split]._indices.equals(again[split]._indices)
 
 
+@pytest.mark.parametrize("stray", ["train_backup", "trainer", "train-old", "test_old", "features_train"])
+def test_parquet_files_of_other_names_are_of_no_split(parquet, stray):
+    parquet("train", label=(ABC, [0, 1, 2] * 2))
+    parquet(stray, label=(ABC, [0, 1, 2] * 5))
+    path = parquet("test", label=(ABC, [0, 1, 2]))
+    assert rows(load_long_tailed(str(path.parent))) == {"train": 6, "test": 3}
+    assert rows(load_long_tailed(str(path.parent), streaming=True)) == {"train": 6, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["train", "train-00000-of-00001"],
+            "train-00000-of-00001.parquet and train.parquet, which are not shards of one",
+        ),
+        (["train", "training"], "train.parquet and training.parquet, which are not shards of one split"),
+        (["train-00000-of-00002"], "holds 1 of the 2 shards of train: add the others"),
+    ],
+)
+def test_parquet_files_that_are_no_whole_split_are_refused(parquet, names, message):
+    for name in names:
+        path = parquet(name, label=(ABC, [0, 1, 2]))
+    with pytest.raises(BadInputError, match=message):
+        load_long_tailed(str(path.parent))
+
+
+def test_numbered_parquet_files_belong_to_the_folder_of_their_split(parquet):
+    for split, numbers in (("train", 2), ("test", 1)):
+        for number in range(numbers):
+            path = parquet(f"{number:04}", label=(ABC, [0, 1, 2]))
+            (path.parent.parent / "data" / split).mkdir(parents=True, exist_ok=True)
+            path.rename(path.parent.parent / "data" / split / path.name)
+    assert rows(load_long_tailed(str(path.parent.parent / "data"))) == {"train": 6, "test": 3}
+
+
+def test_parquet_files_beside_class_folders_are_refused(parquet, image_folder):
+    folder = image_folder(train_a=2, train_b=2)
+    shutil.copy(parquet(label=(ABC, [0, 1, 2])), folder / "train.parquet")
+    with pytest.raises(BadInputError, match=r"holds both .*train.parquet and images in folders, such as .*: move one"):
+        load_long_tailed(str(folder))
+
+
+# copies
+
+
+def test_copies_in_parquet_files_are_held_out_together(parquet, pictures):
+    path = parquet(label=(ABC, [0, 1, 2] * 30))  # sixty different images: the first thirty are there twice
+    splits = load_long_tailed(str(path))
+    sides = [{image.tobytes() for image in split["image"]} for split in splits.values()]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == 12
+    assert len(splits["train"]) + len(splits["test"]) == 90
+
+
+def test_the_same_bytes_in_training_and_test_are_counted_and_told(parquet, caplog):
+    parquet("train", label=(ABC, [0, 1, 2] * 4))
+    path = parquet("test", label=(ABC, [0, 1, 2]))
+    assert load_long_tailed(str(path.parent)).num_shared == 3
+    assert "Of 3 test images, 3 are among the training images too, byte for byte" in caplog.text
+    assert load_long_tailed(str(path.parent), imbalance_factor=2).num_shared == 3
+    assert load_long_tailed(str(path.parent), streaming=True).num_shared is None
+
+
+def test_validation_images_have_no_copy_in_training(parquet):
+    splits = load_long_tailed(str(parquet(label=(ABC, [0, 1, 2] * 40))), validation_per_class=4)
+    sides = [{image.tobytes() for image in split["image"]} for split in splits.values()]
+    assert not sides[0] & sides[1]
+    assert np.bincount(splits["test"]["label"]).tolist() == [8, 8, 8]
+
+
 # columns
 
 

@@ -1,9 +1,13 @@
 """Images named by tables: CSV files and the lists of ImageNet-LT and iNaturalist 2018."""
 
+import json
+
 import datasets
 import pytest
 
 from tailmoe.training.data import class_counts, load_long_tailed
+from tailmoe.training.data.formats import REASON_OF
+from tailmoe.training.data.splits import load_split
 from tailmoe.training.errors import BadInputError
 
 
@@ -35,6 +39,96 @@ def test_a_csv_file_names_images_beside_it_and_their_classes(table, pictures):
     assert isinstance(splits["train"].features["image"], datasets.Image)
     last = splits["train"].filter(lambda label: label == 0, input_columns="label")
     assert last[0]["image"].tobytes() == pictures[5].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "classes"),
+    [
+        (["01", "02", "1", "10"], ["01", "1", "02", "10"]),
+        (["true", "false"], ["false", "true"]),
+        (["1e3", "1.50", "-0"], ["-0", "1.50", "1e3"]),
+        (["NA", "nan", "None", "null"], ["NA", "None", "nan", "null"]),
+        ([" cat", "cat", "Ölkäfer"], [" cat", "cat", "Ölkäfer"]),
+        (["2024-01-02", '"a, b"', '5" nail'], ["2024-01-02", '5" nail', "a, b"]),
+    ],
+)
+def test_labels_of_a_table_are_text(table, given, classes):
+    path = str(table("path,label", *rows_of(*given * 2)))
+    assert names(load_long_tailed(path)) == classes
+    train = load_split(path)
+    assert [classes[label] for label in train["label"]][:2] == [
+        name.strip('"') if "," in name else name for name in given[:2]
+    ]
+
+
+def test_a_table_may_begin_with_a_byte_order_mark_and_have_empty_lines(table):
+    assert names(load_long_tailed(str(table("\ufeffpath,label", "", *rows_of(*"abab"), "")))) == ["a", "b"]
+
+
+def test_paths_of_lists_may_have_spaces_and_files_no_suffix(table, pictures):
+    path = table(*(f"photos/no suffix {index} {index % 2}" for index in range(6)), name="x_train.txt")
+    for index in range(6):
+        pictures[index].save(path.parent / "photos" / f"no suffix {index}", "PNG")
+    path.rename(path.parent / "list.txt")
+    table("file,label", *(f"photos/no suffix {index},{index % 2}" for index in range(6)), name="train.csv")
+    assert class_counts(load_long_tailed(str(path.parent))["train"]) == [2, 2]
+
+
+def test_rows_that_repeat_a_file_stay_on_one_side(table, caplog):
+    lines = rows_of(*"abababababab")
+    splits = load_long_tailed(str(table("path,label", *lines[:6] * 5, *lines[6:])))
+    sides = [{image.tobytes() for image in rows["image"]} for rows in splits.values()]
+    assert not sides[0] & sides[1]
+    assert [len(side) for side in sides] == [10, 2]
+    assert splits.num_shared == 0
+    assert len(splits["train"]) + len(splits["test"]) == 36
+
+
+def test_rows_of_one_file_with_two_labels_are_refused_under_any_name_of_it(table):
+    for again in ("photos/001.png,cat", "./photos/../photos/001.png,cat", "photos/linked.png,cat"):
+        path = table("path,label", *rows_of("dog", "dog", "cat"), again)
+        if not (path.parent / "photos" / "linked.png").exists():
+            (path.parent / "photos" / "linked.png").symlink_to("001.png")
+        with pytest.raises(BadInputError, match=r"001.png|linked.png has two labels, dog and cat: remove the rows"):
+            load_long_tailed(str(path))
+
+
+def test_a_file_in_the_tables_of_training_and_of_test_is_told(table, caplog):
+    table("path,label", *rows_of(*"abababab"), name="train.csv")
+    path = table("path,label", *rows_of(*"ab", start=6), *rows_of(*"ab", start=8), name="test.csv")
+    assert load_long_tailed(str(path.parent)).num_shared == 2
+    assert "Of 4 test images, 2 are among the training images too, byte for byte (such as" in caplog.text
+
+
+def test_images_of_a_table_that_pillow_does_not_read_are_counted(table, caplog):
+    path = table("path,label", *rows_of(*"abab"), "photos/x.jxl,a", "photos/y.JXL,b")
+    for name in ("x.jxl", "y.JXL"):
+        (path.parent / "photos" / name).write_bytes(b"x")
+    splits = load_long_tailed(str(path))
+    assert splits.left_out == {REASON_OF[".jxl"]: 2}
+    assert len(splits["train"]) == 2
+    assert "photos/x.jxl" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_table_beside_the_images_may_tell_their_labels(table, name, image_folder):
+    rows = [{"file_name": f"{index:03}.png", "label": index % 2, "note": None} for index in range(12)]
+    lines = [json.dumps(row) for row in rows]
+    if name.endswith("csv"):
+        lines = ["file_name,label", *(f"{row['file_name']},{row['label']}" for row in rows)]
+    path = table(*lines, name=f"photos/{name}")
+    assert class_counts(load_long_tailed(str(path.parent))["train"]) == [5, 5]
+    (path.parent.parent / "photos").rename(path.parent.parent / "train")
+    assert names(load_long_tailed(str(path.parent.parent))) == ["0", "1"]
+
+
+def test_a_table_of_test_images_alone_is_measured_whole(table):
+    path = table("path,label", *rows_of(*"abbab"), name="test.csv")
+    assert len(load_split(str(path.parent))) == 5
+    assert len(load_split(str(path.parent), "test")) == 5
+    assert len(load_split(str(path))) == 5
+    with pytest.raises(BadInputError, match="has no split `train`; its splits are test"):
+        load_long_tailed(str(path.parent))
 
 
 def test_numbers_are_classes_in_their_own_order_and_columns_may_be_named(table):
