@@ -4,6 +4,7 @@ DESCRIPTION = """\
 Long-tailed image classification with mixtures of experts.
 
   tailmoe train quickstart                 train ICL-MoE and plain cross-entropy on images that ship with it
+  tailmoe data PATH/TO/IMAGES              what is understood of a folder of images, before training
   tailmoe evaluate runs/quickstart         metrics of a trained model on its test images
   tailmoe predict runs/quickstart a.png    labels, probabilities and each expert's view
   tailmoe study quickstart --seeds 0..2    many seeds: mean and standard deviation
@@ -30,6 +31,7 @@ data set on the Hub. Further keys for images of your own:
 
   data.streaming=true                       images of Parquet files stay on disk or the Hub until a batch needs them
   data.image_column=... data.label_column=...
+  data.class_depth=2                        classes such as apple/healthy, of folders in folders
   training.train_sampler=class_balanced     or square_root: rare classes are drawn more often
   training.many_above=50 training.few_below=10    bounds of the shot groups
 
