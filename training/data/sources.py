@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 
 from tailmoe.training.data.columns import find_columns
 from tailmoe.training.data.found import Found
-from tailmoe.training.data.local_files import read_local_file, read_local_folder, read_parquet, telling
+from tailmoe.training.data.local_files import ARCHIVES, read_local_file, read_local_folder, read_parquet, telling
 from tailmoe.training.data.shards import parquet_of_splits
 from tailmoe.training.data.streaming import index_rows, parquet_features
-from tailmoe.training.data.tables import check_one_label
+from tailmoe.training.data.tables import METADATA, check_one_label
 from tailmoe.training.data.tree import LeftOut, read_tree
 from tailmoe.training.errors import BadInputError
 
@@ -78,7 +79,7 @@ def _load(
         if folder:
             return _known(name, Path(folder) / name)
         remedy = f"offline, TAILMOE_DATA_DIR can name a folder with {name}/train.parquet and {name}/test.parquet"
-        return _read_hub(name, remedy, KNOWN[name][0], config_name, revision)
+        return _read_hub(name, remedy, KNOWN[name][0], config_name, revision, class_depth)
     path = Path(__file__).parent / EMBEDDED if name == EMBEDDED else Path(name).expanduser()
     for argument, value in (("config_name", config_name), ("revision", revision)):
         if value is not None and path.exists():
@@ -95,12 +96,28 @@ def _load(
         f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet or CSV file or a Hub id, and `config_name` where it has "
         "several configs; offline, TAILMOE_DATA_DIR can name a folder with those by name"
     )
-    return _read_hub(name, remedy, name, config_name, revision)
+    return _read_hub(name, remedy, name, config_name, revision, class_depth)
 
 
-def _read_hub(name: str, remedy: str, repo_id: str, config_name: str | None, revision: str | None) -> Found:
+def _read_hub(
+    name: str, remedy: str, repo_id: str, config_name: str | None, revision: str | None, class_depth: int | None
+) -> Found:
     with telling(name, remedy):
-        return Found(dict(datasets.load_dataset(repo_id, config_name, revision=revision)))
+        builder = datasets.load_dataset_builder(repo_id, config_name, revision=revision)
+        if builder.name == "imagefolder" and _holds_class_folders(repo_id, revision):
+            folder = huggingface_hub.snapshot_download(repo_id, repo_type="dataset", revision=revision)
+            return read_local_folder(name, Path(folder), None, class_depth)
+        builder.download_and_prepare()
+        return Found(dict(builder.as_dataset()))
+
+
+def _holds_class_folders(repo_id: str, revision: str | None) -> bool:
+    """Whether nothing but the names of folders tells splits and classes: no card, table or archive."""
+    info = huggingface_hub.HfApi().dataset_info(repo_id, revision=revision)
+    names = [sibling.rfilename.lower() for sibling in info.siblings]
+    return "configs" not in (info.card_data or {}) and not any(
+        name.endswith((*METADATA, *ARCHIVES, "metadata.parquet")) for name in names
+    )
 
 
 def _parquet_files(

@@ -3,12 +3,14 @@
 import logging
 import re
 import shutil
+import types
 
 import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import HfApi
 
 from tailmoe.training.data import class_counts, load_long_tailed
 from tailmoe.training.data.sources import hub_id
@@ -318,19 +320,46 @@ def test_a_hub_out_of_reach_is_one_line_that_names_what_was_looked_for(offline, 
     assert "\n" not in str(error.value)
 
 
-def test_a_data_set_without_a_training_split_is_told(monkeypatch, embedded, offline):
-    found = datasets.DatasetDict(test=embedded["test"])
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, config_name, revision: found)
+@pytest.fixture
+def published(monkeypatch, offline):
+    """Makes the Hub give these splits, and returns a list of what it is asked for."""
+
+    def publish(splits):
+        asked = []
+        builder = types.SimpleNamespace(name="parquet", download_and_prepare=lambda: None, as_dataset=lambda: splits)
+        monkeypatch.setattr(
+            datasets, "load_dataset_builder", lambda *args, **kwargs: asked.append((args, kwargs)) or builder
+        )
+        return asked
+
+    return publish
+
+
+def test_a_data_set_without_a_training_split_is_told(published, embedded):
+    published(datasets.DatasetDict(test=embedded["test"]))
     with pytest.raises(BadInputError, match="`someone/data` has no split `train`; its splits are test"):
         load_long_tailed("someone/data")
 
 
-def test_the_config_and_the_revision_reach_the_hub(monkeypatch, embedded, offline):
-    asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or embedded)
+def test_the_config_and_the_revision_reach_the_hub(published, embedded):
+    asked = published(embedded)
     load_long_tailed("someone/data", config_name="small", revision="v2")
     load_long_tailed("mnist", revision="v3")
     assert asked == [(("someone/data", "small"), {"revision": "v2"}), (("ylecun/mnist", None), {"revision": "v3"})]
+
+
+def test_class_folders_on_the_hub_are_read_as_those_on_this_machine(hub, image_folder):
+    """There `datasets` looks for the words train and test anywhere in a path too."""
+    folder = image_folder(train_cat=6, train_dog=6, test_cat=3, test_dog=3)
+    for split in ("train", "test"):
+        (folder / split / "dog").rename(folder / split / "train_station")
+    (folder / "test" / "stray.png").write_bytes((folder / "test" / "cat" / "000.png").read_bytes())
+    HfApi().create_repo("zoo/stations", repo_type="dataset")
+    HfApi().upload_folder(repo_id="zoo/stations", repo_type="dataset", folder_path=folder)
+    splits = load_long_tailed("zoo/stations")
+    assert names(splits) == ["cat", "train_station"]
+    assert [np.bincount(rows["label"]).tolist() for rows in splits.values()] == [[6, 6], [3, 3]]
+    assert splits.left_out == {"outside the class folders": 1}
 
 
 @pytest.mark.parametrize("argument", ["config_name", "revision"])
