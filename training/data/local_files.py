@@ -41,13 +41,14 @@ def read_local_folder(name: str, folder: Path, image_column: str | None, class_d
         if parquet:
             _check_no_classes(tree, splits, parquet)
             return Found(read_parquet(name, parquet))
-        if tables := find_tables(folder, tree.has_classes(), has_splits=bool(splits)):
+        parts = splits or {"train": tree}
+        has_classes = any(part.has_classes() for part in parts.values())
+        if tables := find_tables(folder, has_classes, has_splits=bool(splits) and has_classes):
             return _tables(name, tables, image_column, found)
         if not tree.has_images():
             raise BadInputError(_without_images(name, folder, tree, left_out))
-        parts = splits or {"train": tree}
         tables = {split: table for split, part in parts.items() if (table := metadata_of(part.path)) is not None}
-        if tables and not any(part.has_classes() for part in parts.values()):
+        if tables and not has_classes:
             found.has_splits = bool(splits)
             return _tables(name, tables, image_column, found)
         found.form = "folders"

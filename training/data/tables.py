@@ -22,8 +22,8 @@ def find_tables(folder: Path, has_classes: bool, has_splits: bool) -> dict[str, 
 
     Args:
         folder: Its own files are looked at.
-        has_classes: Whether images lie in folders; then a file that names no images is no table.
-        has_splits: Whether those are folders of splits; then a table of test images alone is none.
+        has_classes: Whether images lie in class folders; then a file that names no images is no table.
+        has_splits: Whether those lie in folders of splits; then a table of test images alone is none.
 
     Raises:
         BadInputError: If several files could be meant.
@@ -115,6 +115,8 @@ def _csv_rows(table: Path, lines, limit: int | None) -> tuple[list[str], list[li
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
         raise BadInputError(f"{table} has two columns `{twice}`: rename one of them.")
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        raise BadInputError(f"{table} begins with {columns[0]!r}: save it separated by commas.")
     for row in lines:
         if len(rows) == limit:
             break

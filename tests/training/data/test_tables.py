@@ -173,6 +173,7 @@ def test_the_published_lists_of_paths_and_numbers_are_read_where_the_images_are(
         (["path,label", *rows_of(*"ab"), ",a"], r"Row 2 of .*photos.csv names no image: paths are relative to"),
         (["path,label", *rows_of(1, 2), "photos/004.png,"], "Row 2 has no label: column `label` is empty there"),
         (["path,label", *rows_of(*"ab"), "photos/a,b.png,a"], "Row 2 of .* has 3 cells, and there are 2 columns"),
+        (["path;label", "photos/001.png;a"], r"photos.csv begins with 'path;label': save it separated by commas"),
         (["path,label,label", "photos/001.png,a,b"], "photos.csv has two columns `label`: rename one of them"),
         (["path,label", 'photos/001.png,"a'], "photos.csv cannot be read: unexpected end of data; save it as UTF-8"),
         (["who,label", "me,1"], "The image column is none of who, label: name it"),
@@ -184,6 +185,13 @@ def test_what_is_wrong_with_a_table_is_told_with_its_row(table, lines, message):
     with pytest.raises(BadInputError, match=message) as error:
         load_long_tailed(str(table(*lines)))
     assert "\n" not in str(error.value)
+
+
+def test_a_table_beside_images_without_class_folders_is_read_although_it_names_none(table):
+    path = table("id,label", "0,a", "1,b", name="train.csv")
+    (path.parent / "photos").rename(path.parent / "train")
+    with pytest.raises(BadInputError, match="The image column is none of id, label: name it with"):
+        load_long_tailed(str(path.parent))
 
 
 def test_two_tables_of_one_split_are_not_mixed(table):
