@@ -164,8 +164,8 @@ def _space(args: argparse.Namespace) -> int:
     return 0
 
 
-def _columns(args: argparse.Namespace) -> dict[str, str | None]:
-    return {name: getattr(args, name) for name in ("image_column", "label_column", "config_name")}
+def _columns(args: argparse.Namespace) -> dict[str, str | int | None]:
+    return {name: getattr(args, name) for name in ("image_column", "label_column", "config_name", "class_depth")}
 
 
 def _tell_pushed(pushed: "Pushed") -> None:

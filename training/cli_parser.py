@@ -165,6 +165,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-column", help="column of the images, when several could be meant")
     parser.add_argument("--label-column", help="column of the labels, when several could be meant")
     parser.add_argument("--config-name", help="config of a data set on the Hub that has several")
+    parser.add_argument("--class-depth", type=int, metavar="N", help="folders that name a class, 2: a/b (default 1)")
 
 
 def _add_push_options(parser: argparse.ArgumentParser) -> None:

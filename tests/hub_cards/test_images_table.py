@@ -52,6 +52,20 @@ def test_data_without_splits_tells_that_images_will_be_held_out(folder, capsys):
     assert "The same image in several classes: 1, such as" in capsys.readouterr().out
 
 
+def test_classes_may_be_named_by_two_folders(folder, tmp_path, capsys):
+    for split in ("train", "test"):
+        shutil.move(folder / split, folder / "moved")
+        (folder / split).mkdir()
+        shutil.move(folder / "moved", folder / split / "pet")
+        (folder / split / "pet" / "0.png").unlink(missing_ok=True)
+    assert cli.main(["data", str(folder), "--class-depth", "2"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-2:]] == ["pet/cat", "pet/dog"]
+    written = ["--class-depth", "2", "--output-dir", str(tmp_path / "written")]
+    assert cli.main(["data", str(folder), *written]) == 0
+    assert "images beside the folders of the splits (1)" in (tmp_path / "written" / "README.md").read_text()
+    assert len(load_long_tailed(str(tmp_path / "written"))["train"]) == 8
+
+
 def test_a_wrong_folder_is_one_line(tmp_path, capsys):
     assert cli.main(["data", str(tmp_path)]) == 2
     assert (

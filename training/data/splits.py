@@ -85,14 +85,14 @@ def load_long_tailed(
     return splits
 
 
-def load_split(name: str, split: str | None = None, **options: str | None) -> datasets.Dataset:
+def load_split(name: str, split: str | None = None, **options: str | int | None) -> datasets.Dataset:
     """All images of a split as they are, with the columns `image` and `label`; nothing is held out.
 
     Args:
         name: As in `load_long_tailed`.
         split: `train`, `validation` or `test`. If None: all images where the data has no splits, else `test`, else
             `validation`.
-        **options: Columns, config and revision, as in `load_long_tailed`.
+        **options: Columns, config, revision and class depth, as in `load_long_tailed`.
 
     Raises:
         BadInputError: As `load_long_tailed`, or if there is no such split.
@@ -110,6 +110,8 @@ def load_split(name: str, split: str | None = None, **options: str | None) -> da
             "`--split` names another one."
         )
     rows = found.standard(chosen)
+    if chosen != "train" and "train" in labelled and found.comparable:
+        _count_shared(rows, *content_numbers([found.standard("train"), rows]))
     logger.info("Measuring %d images: %s of %s", len(rows), f"split {chosen}" if found.has_splits else "all", name)
     return rows
 
@@ -134,11 +136,10 @@ def _train_and_test(name: str, found: Found) -> tuple[datasets.Dataset, datasets
 
 
 def _check_classes(train: datasets.Dataset, test: datasets.Dataset, split: str) -> None:
-    unknown = {*test["label"]} - {*train["label"]}
-    if unknown:
-        row = next(row for row, label in enumerate(test["label"]) if label in unknown)
-        path = test.cast_column("image", datasets.Image(decode=False))[row]["image"]["path"]
-        name = test.features["label"].names[test["label"][row]]
+    unknown = np.flatnonzero(~np.isin(label_array(test), label_array(train)))
+    if len(unknown):
+        row = test.cast_column("image", datasets.Image(decode=False))[int(unknown[0])]
+        path, name = row["image"]["path"], test.features["label"].names[row["label"]]
         raise BadInputError(
             f"Class `{name}` of the {split} split is not among the classes of the training split ({path}): give it training "
             "images, or move the folder away."

@@ -98,6 +98,9 @@ def test_a_file_in_the_tables_of_training_and_of_test_is_told(table, caplog):
     path = table("path,label", *rows_of(*"ab", start=6), *rows_of(*"ab", start=8), name="test.csv")
     assert load_long_tailed(str(path.parent)).num_shared == 2
     assert "Of 4 test images, 2 are among the training images too, byte for byte (such as" in caplog.text
+    caplog.clear()
+    assert len(load_split(str(path.parent))) == 4
+    assert "Of 4 test images, 2 are among the training images too" in caplog.text
 
 
 def test_images_of_a_table_that_pillow_does_not_read_are_counted(table, caplog):
