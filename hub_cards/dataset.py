@@ -26,7 +26,9 @@ LICENSE_FILE = Path(sources.__file__).parent / sources.EMBEDDED / "LICENSE"  # F
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
-def write_dataset(folder: Path, name: str, imbalance_factors: Sequence[float] = (), **options: str | None) -> dict:
+def write_dataset(
+    folder: Path, name: str, imbalance_factors: Sequence[float] = (), **options: str | int | None
+) -> dict:
     """Write a data set's folder, complete with card, in place of one that was written before.
 
     Args:

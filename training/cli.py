@@ -46,26 +46,29 @@ def _evaluate(args: argparse.Namespace) -> int:
     from tailmoe.training.evaluation import data_of_run, evaluate_model
     from tailmoe.training.terminal import metrics_lines
 
-    data = data_of_run(args.model) if args.data is None else {"name": args.data}
+    as_trained = args.data is None
+    data = data_of_run(args.model) if as_trained else {"name": args.data}
     data |= {name: value for name, value in _columns(args).items() if value is not None}
     thresholds = args.early_exit_threshold
+    args.split = args.split or ("test" if as_trained else None)
     if len(thresholds) > 1:
-        return _early_exit_curve(args, data)
-    options = args.split, args.on_bad_image, args.backend, thresholds[0] if thresholds else None
+        return _early_exit_curve(args, data, as_trained)
+    options = args.split, args.on_bad_image, args.backend, thresholds[0] if thresholds else None, as_trained
     metrics = evaluate_model(args.model, data, *options)
     sys.stdout.write("\n".join(metrics_lines(metrics)) + "\n")
     _write_json(args.json, metrics)
     return 0
 
 
-def _early_exit_curve(args: argparse.Namespace, data: dict) -> int:
+def _early_exit_curve(args: argparse.Namespace, data: dict, as_trained: bool) -> int:
     from tailmoe.training.early_exit_curve import early_exit_curve
     from tailmoe.training.figures.early_exit import early_exit_figure
     from tailmoe.training.terminal import early_exit_table
 
     if args.backend != "torch":
         raise BadInputError(f"`--early-exit-threshold` is for `--backend torch`, got {args.backend}.")
-    curve = early_exit_curve(args.model, args.early_exit_threshold, data, args.split, args.on_bad_image)
+    options = args.split, args.on_bad_image, as_trained
+    curve = early_exit_curve(args.model, args.early_exit_threshold, data, *options)
     sys.stdout.write("\n".join(early_exit_table(curve)) + "\n")
     _write_json(args.json, curve)
     if args.json is not None:
@@ -106,11 +109,21 @@ def _data(args: argparse.Namespace) -> int:
 
     if args.push is None and (args.private or args.revision or args.create_pr):
         raise BadInputError("`--private`, `--revision` and `--create-pr` are of a push: add `--push REPO`.")
+    if not args.imbalance_factor and args.output_dir is None and args.push is None:
+        return _inspect(args)
     folder = args.output_dir or Path("runs") / "data" / Path(args.name).resolve().name
     about = write_dataset(folder, args.name, args.imbalance_factor, selection=args.selection, **_columns(args))
     sys.stdout.write(f"{config_table(about)}\n\nThe data set is in {folder}: README.md is its card.\n")
     if args.push is not None:
         _tell_pushed(push_dataset(folder, args.push, args.private, args.revision, args.create_pr))
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.images_table import images_report
+    from tailmoe.training.data.inspection import inspect_images
+
+    sys.stdout.write(f"{images_report(inspect_images(args.name, **_columns(args)))}\n")
     return 0
 
 
@@ -121,8 +134,8 @@ def _space(args: argparse.Namespace) -> int:
     return 0
 
 
-def _columns(args: argparse.Namespace) -> dict[str, str | None]:
-    return {name: getattr(args, name) for name in ("image_column", "label_column", "config_name")}
+def _columns(args: argparse.Namespace) -> dict[str, str | int | None]:
+    return {name: getattr(args, name) for name in ("image_column", "label_column", "config_name", "class_depth")}
 
 
 def _tell_pushed(pushed: "Pushed") -> None:

@@ -24,8 +24,14 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = _add(commands, "evaluate", "measure a trained model", help_texts.EVALUATE)
     evaluate.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
-    evaluate.add_argument("--data", metavar="NAME|DIR|HUB_ID", help="data set (default: the one of the run)")
-    evaluate.add_argument("--split", default="test", choices=("train", "test"), help="default test")
+    evaluate.add_argument(
+        "--data", metavar="NAME|DIR|HUB_ID", help="images to measure (default: those held out from the run's training)"
+    )
+    evaluate.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        help="default test, or all images of --data where these have no splits",
+    )
     _add_columns(evaluate)
     evaluate.add_argument("--on-bad-image", default="error", choices=("error", "skip"), help="default error")
     _add_backend(evaluate)
@@ -61,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     space.add_argument("--baseline", metavar="REPO", help="repository of the model to compare with")
     space.add_argument("--private", action="store_true", help="make a Space that is created private")
 
-    data = _add(commands, "data", "long-tailed splits as a data set that anyone can load", help_texts.DATA)
+    data = _add(commands, "data", "what is understood of a data set; long-tailed splits of it", help_texts.DATA)
     data.add_argument("name", metavar="NAME|DIR|HUB_ID", help="data set the splits are made of")
     data.add_argument(
         "--imbalance-factor",
@@ -69,13 +75,15 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="F",
-        help="largest class over smallest, one config for each (default: the data as it is)",
+        help="largest class over smallest, one config for each (default: one config, the data as it is)",
     )
     data.add_argument(
         "--selection", default="first", choices=("first", "shuffled"), help="images kept (default first)"
     )
     _add_columns(data)
-    data.add_argument("--output-dir", type=Path, help="folder written to (default runs/data/NAME)")
+    data.add_argument(
+        "--output-dir", type=Path, help="folder written to (default runs/data/NAME, with --imbalance-factor or --push)"
+    )
     data.add_argument("--push", metavar="REPO", help="push it to the Hub, as OWNER/NAME; created if it does not exist")
     _add_push_options(data)
 
@@ -169,6 +177,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-column", help="column of the images, when several could be meant")
     parser.add_argument("--label-column", help="column of the labels, when several could be meant")
     parser.add_argument("--config-name", help="config of a data set on the Hub that has several")
+    parser.add_argument("--class-depth", type=int, metavar="N", help="folders that name a class, 2: a/b (default 1)")
 
 
 def _add_push_options(parser: argparse.ArgumentParser) -> None:

@@ -22,6 +22,7 @@ import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.checkpoints import check_weights
 from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
 from tailmoe.training.data.encoded_images import image_loader, report_unreadable
+from tailmoe.training.data.splits import load_split
 from tailmoe.training.early_exit import early_exit_metrics, set_early_exit
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.faults import naming_faults
@@ -142,20 +143,23 @@ def evaluate_images(
 def evaluate_model(
     model_name: str,
     data: dict,
-    split: str = "test",
+    split: str | None = "test",
     on_bad_image: str = "error",
     backend: str = "torch",
     early_exit_threshold: float | None = None,
+    as_trained: bool = True,
 ) -> dict:
     """Metrics of a saved model on a data set, and `shot_bounds`, those of the images that it was trained on.
 
     Args:
         model_name: A run's folder or a Hub id.
-        data: Arguments of `load_long_tailed`.
-        split: `"train"` or `"test"`.
+        data: Arguments of `load_long_tailed`; of `load_split` if not `as_trained`.
+        split: `"train"` or `"test"`; as in `load_split` if not `as_trained`.
         on_bad_image: `"error"` or `"skip"`.
         backend: `"torch"`, `"onnx"` or `"onnx-int8"`.
         early_exit_threshold: Takes the place of the model's own.
+        as_trained: Measure a split as training makes it, with images held out where the data has no test split. Otherwise
+            all images of the data, or of one of its own splits.
 
     Raises:
         BadInputError: If the model or the data cannot be read, the data has a class the model does not know, or the model
@@ -168,7 +172,7 @@ def evaluate_model(
     run, model, processor = load_runner(model_name, backend)
     if early_exit_threshold is not None:
         set_early_exit(model, early_exit_threshold)
-    images = images_for_model(model_name, model, processor, data, split, on_bad_image)
+    images = images_for_model(model_name, model, processor, data, split, on_bad_image, as_trained)
     counts = getattr(model.config, "class_counts", None)
     bounds = shot_bounds_of(model_name, counts)
     metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
@@ -176,23 +180,33 @@ def evaluate_model(
 
 
 def images_for_model(
-    model_name: str, model: PreTrainedModel, processor: BaseImageProcessor, data: dict, split: str, on_bad_image: str
+    model_name: str,
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    data: dict,
+    split: str | None,
+    on_bad_image: str,
+    as_trained: bool,
 ) -> DecodedImages | EncodedImages:
     """A split as the model sees it, labelled with the model's class ids.
 
     Args, Raises: As `evaluate_model`.
     """
-    dataset = load_long_tailed(**data)[split]
+    if as_trained and split == "validation":
+        raise BadInputError(
+            "`--split validation` is of data that is given by `--data`; a run has the splits train and test."
+        )
+    dataset = load_long_tailed(**data)[split] if as_trained else load_split(**data, split=split)
     known = {name: int(index) for name, index in model.config.label2id.items()}
     names = dataset.features["label"].names
-    unknown = [name for name in names if name not in known]
+    unknown = [names[label] for label in dataset.unique("label") if names[label] not in known]
     if unknown:
         raise BadInputError(
             f"Class `{unknown[0]}` of the data is unknown to `{model_name}`, whose classes are "
             f"{', '.join(list(known)[:10])}{', ...' if len(known) > 10 else ''}."
         )
-    images = load_images(dataset, processor, on_bad_image, desc=f"Decoding {split} images")
-    images.labels = torch.tensor([known[name] for name in names])[images.labels]
+    images = load_images(dataset, processor, on_bad_image)
+    images.labels = torch.tensor([known.get(name, -1) for name in names])[images.labels]
     return images
 
 

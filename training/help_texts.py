@@ -4,6 +4,7 @@ DESCRIPTION = """\
 Long-tailed image classification with mixtures of experts.
 
   tailmoe train quickstart                 train ICL-MoE and plain cross-entropy on images that ship with it
+  tailmoe data PATH/TO/IMAGES              what is understood of a folder of images, before training
   tailmoe evaluate runs/quickstart         metrics of a trained model on its test images
   tailmoe predict runs/quickstart a.png    labels, probabilities and each expert's view
   tailmoe study quickstart --seeds 0..2    many seeds: mean and standard deviation
@@ -30,6 +31,7 @@ data set on the Hub. Further keys for images of your own:
 
   data.streaming=true                       images of Parquet files stay on disk or the Hub until a batch needs them
   data.image_column=... data.label_column=...
+  data.class_depth=2                        classes such as apple/healthy, of folders in folders
   training.train_sampler=class_balanced     or square_root: rare classes are drawn more often
   training.many_above=50 training.few_below=10    bounds of the shot groups
 
@@ -42,10 +44,12 @@ On several GPUs or machines: torchrun --nproc-per-node 4 -m tailmoe.training.cli
 
 EVALUATE = """\
 Measure a trained model: accuracy overall and balanced, of many-, medium- and few-shot classes, per expert, and its
-calibration error. Shot groups are those of the images the model was trained on.
+calibration error. Shot groups are those of the images the model was trained on. Images that are given by --data are all
+measured, or those of one of their splits.
 
   tailmoe evaluate runs/quickstart
   tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
+  tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --split train
   tailmoe evaluate runs/quickstart --backend onnx-int8
 
 With early exit the experts of an ICL-MoE are asked in order, for each image until the mean of those asked gives one class
@@ -137,9 +141,14 @@ A token that can write comes from `hf auth login` or HF_TOKEN.
 """
 
 DATA = """\
-Make long-tailed splits of a data set, as Parquet files with a card that plain `load_dataset` reads: one config for each
-imbalance factor, with the shot group and the number of training images of each row's class. Without --imbalance-factor the
-data stays as it is. Images of CIFAR-10, CIFAR-100 and MNIST are not copied: rows tell where in their source they are, and a
+Show what is understood of a data set, so that it can be checked before training: splits, classes with their images, what was
+left out and why, images that are there twice. Nothing is written.
+
+  tailmoe data PATH/TO/IMAGES
+
+With --imbalance-factor, --output-dir or --push: make long-tailed splits of it, as Parquet files with a card that plain
+`load_dataset` reads: one config for each imbalance factor, with the shot group and the number of training images of each row's
+class. Without --imbalance-factor the data stays as it is. Images of CIFAR-10, CIFAR-100 and MNIST are not copied: rows tell where in their source they are, and a
 script beside them puts the two together. The same command writes the same bytes.
 
   tailmoe data fashion_mnist --imbalance-factor 100 50 10

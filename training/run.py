@@ -153,7 +153,11 @@ def prepare_images(recipe: Recipe) -> Images:
         "shot_bounds": bounds._asdict(),
         "num_train": len(train),
         "num_test": len(test),
-        "num_skipped": None if None in (train.skipped, test.skipped) else train.skipped + test.skipped,
+        "left_out": splits.left_out,
+        "num_skipped": None
+        if None in (train.skipped, test.skipped)
+        else train.skipped + test.skipped + sum(splits.left_out.values()),
+        "num_shared": splits.num_shared,
     }
     return Images(train, test, processor, description)
 

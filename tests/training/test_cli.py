@@ -1,6 +1,7 @@
 """The command line, used as a user does: real images, real files, wrong input, kill and resume."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tailmoe.training import cli
 from tailmoe.training.cli_parser import build_parser
+from tailmoe.training.data.formats import REASON_OF
 
 
 @pytest.fixture(scope="session")
@@ -240,6 +242,69 @@ def test_evaluate_finds_classes_by_name_in_a_folder_of_images(run, tmp_path, fas
             path.unlink()
         (tmp_path / split / "T-shirt_top").rmdir()
     assert cli.main(["evaluate", str(run), "--data", str(tmp_path)]) == 0
+
+
+def test_evaluate_measures_all_images_that_it_is_given(run, tmp_path, fashion, capsys, caplog):
+    caplog.set_level(logging.INFO, logger="tailmoe")
+    names = fashion["test"].features["label"].names
+    lines = {"train": [], "test": []}
+    for index, row in enumerate(fashion["test"].select(range(20))):
+        split, name = ("train" if index % 4 else "test"), names[row["label"]].replace("/", "_")
+        if name == "T-shirt_top":
+            continue
+        for top in (tmp_path / "splits" / split, tmp_path / "plain"):
+            (top / name).mkdir(parents=True, exist_ok=True)
+            row["image"].save(top / name / f"{index}.png")
+        lines[split].append(f"{split}/{name}/{index}.png,{name}")
+    for split, rows in lines.items():
+        (tmp_path / "splits" / f"{split}.table").write_text("\n".join(["file,label", *rows]))
+
+    def measured(folder, *arguments):
+        caplog.clear()
+        assert cli.main(["evaluate", str(run), "--data", str(tmp_path / folder), *arguments]) == 0
+        return re.search(r"Measuring (\d+) images: (all|split \w+) of", caplog.text).groups()
+
+    train, test = (str(len(rows)) for rows in lines.values())
+    assert measured("plain") == (str(int(train) + int(test)), "all")
+    assert measured("splits") == (test, "split test")
+    assert measured("splits", "--split", "train") == (train, "split train")
+    shutil.move(tmp_path / "splits" / "test.table", tmp_path / "splits" / "test.csv")
+    assert measured("splits/test.csv") == (test, "all")
+    shutil.move(tmp_path / "splits" / "train", tmp_path / "elsewhere")
+    assert measured("splits") == (test, "split test")
+    (tmp_path / "splits" / "test.csv").unlink()
+    assert measured("splits") == (test, "split test")
+    assert "has no splits, of which test could be measured: leave `--split` out" in fails(
+        capsys, "evaluate", run, "--data", tmp_path / "plain", "--split", "test"
+    )
+    assert "has no split `train` with labels; those with labels: test" in fails(
+        capsys, "evaluate", run, "--data", tmp_path / "splits", "--split", "train"
+    )
+    assert "a run has the splits train and test" in fails(capsys, "evaluate", run, "--split", "validation")
+
+
+def test_what_is_left_out_is_in_the_results_and_told_by_the_card(recipe, tmp_path, fashion):
+    for split, count in (("train", 30), ("test", 10)):
+        few = fashion[split].filter(lambda label: label < 2, input_columns="label")
+        for index, row in enumerate(few.select(range(count))):
+            folder = tmp_path / "images" / split / f"class {row['label']}"
+            folder.mkdir(parents=True, exist_ok=True)
+            row["image"].save(folder / f"{index}.png")
+    for name in ("a.jxl", "b.jxl", "broken.png"):
+        (folder.parent.parent / "train" / folder.name / name).write_bytes(b"x")
+    fashion["train"][0]["image"].save(tmp_path / "images" / "test" / "stray.png")
+    shutil.copy(next((tmp_path / "images" / "train" / folder.name).glob("*.png")), folder / "copy.png")
+    options = (f"data.name={tmp_path / 'images'}", "training.on_bad_image=skip", "training.num_train_epochs=1")
+    assert cli.main(["train", recipe, "--output-dir", str(tmp_path / "run"), "--set", *options]) == 0
+    data = json.loads((tmp_path / "run" / "results.json").read_text())["dataset"]
+    assert data["left_out"] == {"outside the class folders": 1, REASON_OF[".jxl"]: 2}
+    assert data["num_skipped"] == 4
+    assert data["num_shared"] == 1
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "images outside the class folders (1)" in card
+    assert "images in JPEG XL format, which Pillow does not read: convert them to PNG or JPEG (2)" in card
+    assert "images that could not be read (1)." in card
+    assert "Of the 11 test images, 1 are among the training images too" in card
 
 
 def test_predict_shows_labels_training_counts_and_each_experts_view(run, image_file, tmp_path, capsys):

@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import tailmoe.training.data
+from tailmoe.training.data import load_long_tailed
 
 README = Path(__file__).parents[2] / "README.md"
 FEW = """
@@ -27,8 +31,28 @@ def blocks():
     return re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
 
 
+real_data = pytest.mark.skipif("TAILMOE_DATA_DIR" not in os.environ, reason="TAILMOE_DATA_DIR names no folder of data")
+
+
+@real_data
+def test_the_walk_through_trains_on_the_images_of_cifar100_lt_alone(tmp_path, monkeypatch):
+    """One of the hundred classes is called `train`."""
+    expected = load_long_tailed("cifar100", imbalance_factor=100)
+    expected["test"] = expected["test"].select(range(1000))
+    monkeypatch.setattr(tailmoe.training.data, "load_long_tailed", lambda *args, **options: expected, raising=False)
+    monkeypatch.chdir(tmp_path)
+    exec(next(text for _, text in blocks() if "# images.py" in text))
+    found = load_long_tailed("photographs")
+    assert len(found["train"]) == 10_847
+    for split, rows in found.items():
+        counts = [np.bincount(each["label"], minlength=100).tolist() for each in (rows, expected[split])]
+        names = [each.features["label"].names for each in (rows, expected[split])]
+        assert dict(zip(names[0], counts[0], strict=True)) == dict(zip(names[1], counts[1], strict=True))
+    assert found.left_out == {}
+
+
 @pytest.mark.slow
-@pytest.mark.skipif("TAILMOE_DATA_DIR" not in os.environ, reason="TAILMOE_DATA_DIR names no folder of data")
+@real_data
 def test_the_walk_through_runs_as_it_stands(tmp_path):
     follow(tmp_path, before="")
 

@@ -9,7 +9,7 @@ HOMES = {
     "class_counts": "long_tailed",
     "decode_image": "images",
     "load_images": "encoded_images",
-    "load_long_tailed": "sources",
+    "load_long_tailed": "splits",
     "long_tailed_counts": "long_tailed",
     "make_long_tailed": "long_tailed",
 }

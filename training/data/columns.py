@@ -1,5 +1,8 @@
 """Which columns of a data set hold its images and labels, and what its classes are."""
 
+import re
+import sys
+
 import datasets
 
 from tailmoe.training.data.long_tailed import check_range, label_array
@@ -30,7 +33,7 @@ def find_columns(dataset: datasets.Dataset, image_column: str | None, label_colu
 
 def has_labels(dataset: datasets.Dataset, label_column: str) -> bool:
     """Whether any row is labelled; test splits of public challenges are not, or have the label -1 throughout."""
-    return label_column in dataset.column_names and not set(dataset[label_column][:]) <= {-1, None}
+    return label_column in dataset.column_names and not set(dataset[label_column][:]) <= {-1, "-1", None}
 
 
 def standard_columns(
@@ -81,6 +84,11 @@ def _column_of_type(dataset: datasets.Dataset, feature_type: type, argument: str
     return columns[0]
 
 
+def _number_or_name(value: str) -> tuple[int, str]:
+    """Sorts numbers as such, 10 after 9 and 1 beside 01, then names."""
+    return (int(value), value) if re.fullmatch(r"-?[0-9]+", value) else (sys.maxsize, value)
+
+
 def _encode_classes(dataset: datasets.Dataset, column: str, names: list[str] | None) -> datasets.Dataset:
     """Class names or numbers as ClassLabel. Unlike `class_encode_column`, 10 follows 9 and images are not copied."""
     feature, values = dataset.features[column], dataset[column][:]
@@ -89,7 +97,7 @@ def _encode_classes(dataset: datasets.Dataset, column: str, names: list[str] | N
     if not (isinstance(feature, datasets.Value) and feature.dtype.startswith(CLASS_TYPES)):
         raise BadInputError(f"Column `{column}` holds {feature}: labels must be class names or whole numbers.")
     if names is None:
-        names = [str(value) for value in sorted(set(values))]
+        names = sorted({str(value) for value in values}, key=_number_or_name)
     index = {name: number for number, name in enumerate(names)}
     unknown = sorted({str(value) for value in values} - set(names))
     if unknown:

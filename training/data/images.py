@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
+import tailmoe.training.data.formats  # noqa: F401 (makes Pillow read HEIC where a package for it is installed)
 from tailmoe.training.data.long_tailed import label_array
 from tailmoe.training.data.streaming import read_images
 from tailmoe.training.errors import BadInputError

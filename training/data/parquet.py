@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 
 from tailmoe.training.data.images import check_images
 from tailmoe.training.data.long_tailed import Selection, class_counts, label_array, make_long_tailed
-from tailmoe.training.data.sources import KNOWN, hub_id, load_long_tailed
+from tailmoe.training.data.sources import KNOWN, hub_id
+from tailmoe.training.data.splits import load_long_tailed
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
@@ -33,6 +34,7 @@ def write_splits(
     image_column: str | None = None,
     label_column: str | None = None,
     config_name: str | None = None,
+    class_depth: int | None = None,
 ) -> dict:
     """Write the splits and return the content of `splits.json`; the same arguments write the same bytes.
 
@@ -40,7 +42,7 @@ def write_splits(
         folder: Written to.
         name: As in `load_long_tailed`.
         imbalance_factors: One config for each; the data as it is if there is none.
-        selection, image_column, label_column, config_name: As in `load_long_tailed`.
+        selection, image_column, label_column, config_name, class_depth: As in `load_long_tailed`.
 
     Raises:
         BadInputError: As `load_long_tailed`, if an imbalance factor is given twice, or if one of the
@@ -48,7 +50,8 @@ def write_splits(
     """
     if len({_config(factor) for factor in imbalance_factors}) < len(imbalance_factors):
         raise BadInputError(f"Each imbalance factor can be given once, got {', '.join(map(str, imbalance_factors))}.")
-    splits = load_long_tailed(name, image_column=image_column, label_column=label_column, config_name=config_name)
+    columns = {"image_column": image_column, "label_column": label_column, "config_name": config_name}
+    splits = load_long_tailed(name, **columns, class_depth=class_depth)
     if hub_id(name) is None:
         for dataset in splits.values():
             check_images(dataset)
@@ -62,6 +65,8 @@ def write_splits(
         "imbalance_factors": list(imbalance_factors),
         "selection": selection,
         "label_names": splits["train"].features["label"].names,
+        "left_out": splits.left_out,
+        "num_shared": splits.num_shared,
         "configs": {},
     }
     indexed = {split: rows.add_column("index", range(len(rows))) for split, rows in splits.items()}

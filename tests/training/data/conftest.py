@@ -1,3 +1,4 @@
+import itertools
 import os
 
 import datasets
@@ -40,8 +41,8 @@ def embedded():
 
 @pytest.fixture(scope="session")
 def pictures(embedded):
-    """Twelve images, 28 x 28, grey."""
-    return embedded["test"][:12]["image"]
+    """Sixty different images, 28 x 28, grey."""
+    return embedded["test"][:60]["image"]
 
 
 @pytest.fixture
@@ -58,14 +59,15 @@ def labelled():
 
 @pytest.fixture
 def image_folder(tmp_path, pictures):
-    """Makes a folder of images from the number of images of each subfolder."""
+    """Makes a folder of images from the number of images of each subfolder; they differ, the first sixty of them."""
 
     def make(**counts):
+        numbers = itertools.count()
         for folder, count in counts.items():
             path = tmp_path / "images" / folder.replace("_", "/")
             path.mkdir(parents=True)
             for index in range(count):
-                pictures[index % len(pictures)].save(path / f"{index:03}.png")
+                pictures[next(numbers) % len(pictures)].save(path / f"{index:03}.png")
         return tmp_path / "images"
 
     return make

@@ -3,12 +3,14 @@
 import logging
 import re
 import shutil
+import types
 
 import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import HfApi
 
 from tailmoe.training.data import class_counts, load_long_tailed
 from tailmoe.training.data.sources import hub_id
@@ -101,6 +103,77 @@ def test_a_fifth_of_each_class_is_held_out_when_there_is_no_test_split(parquet, 
         assert splits[split]._indices.equals(again[split]._indices)
 
 
+@pytest.mark.parametrize("stray", ["train_backup", "trainer", "train-old", "test_old", "features_train"])
+def test_parquet_files_of_other_names_are_of_no_split(parquet, stray):
+    parquet("train", label=(ABC, [0, 1, 2] * 2))
+    parquet(stray, label=(ABC, [0, 1, 2] * 5))
+    path = parquet("test", label=(ABC, [0, 1, 2]))
+    assert rows(load_long_tailed(str(path.parent))) == {"train": 6, "test": 3}
+    assert rows(load_long_tailed(str(path.parent), streaming=True)) == {"train": 6, "test": 3}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["train", "train-00000-of-00001"],
+            "train-00000-of-00001.parquet and train.parquet, which are not shards of one",
+        ),
+        (["train", "training"], "train.parquet and training.parquet, which are not shards of one split"),
+        (["train-00000-of-00002"], "holds 1 of the 2 shards of train: add the others"),
+    ],
+)
+def test_parquet_files_that_are_no_whole_split_are_refused(parquet, names, message):
+    for name in names:
+        path = parquet(name, label=(ABC, [0, 1, 2]))
+    with pytest.raises(BadInputError, match=message):
+        load_long_tailed(str(path.parent))
+
+
+def test_numbered_parquet_files_belong_to_the_folder_of_their_split(parquet):
+    for split, numbers in (("train", 2), ("test", 1)):
+        for number in range(numbers):
+            path = parquet(f"{number:04}", label=(ABC, [0, 1, 2]))
+            (path.parent.parent / "data" / split).mkdir(parents=True, exist_ok=True)
+            path.rename(path.parent.parent / "data" / split / path.name)
+    assert rows(load_long_tailed(str(path.parent.parent / "data"))) == {"train": 6, "test": 3}
+
+
+def test_parquet_files_beside_class_folders_are_refused(parquet, image_folder):
+    folder = image_folder(train_a=2, train_b=2)
+    shutil.copy(parquet(label=(ABC, [0, 1, 2])), folder / "train.parquet")
+    with pytest.raises(BadInputError, match=r"holds both .*train.parquet and images in folders, such as .*: move one"):
+        load_long_tailed(str(folder))
+
+
+# copies
+
+
+def test_copies_in_parquet_files_are_held_out_together(parquet, pictures):
+    path = parquet(label=(ABC, [0, 1, 2] * 30))  # sixty different images: the first thirty are there twice
+    splits = load_long_tailed(str(path))
+    sides = [{image.tobytes() for image in split["image"]} for split in splits.values()]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == 12
+    assert len(splits["train"]) + len(splits["test"]) == 90
+
+
+def test_the_same_bytes_in_training_and_test_are_counted_and_told(parquet, caplog):
+    parquet("train", label=(ABC, [0, 1, 2] * 4))
+    path = parquet("test", label=(ABC, [0, 1, 2]))
+    assert load_long_tailed(str(path.parent)).num_shared == 3
+    assert "Of 3 test images, 3 are among the training images too, byte for byte" in caplog.text
+    assert load_long_tailed(str(path.parent), imbalance_factor=2).num_shared == 3
+    assert load_long_tailed(str(path.parent), streaming=True).num_shared is None
+
+
+def test_validation_images_have_no_copy_in_training(parquet):
+    splits = load_long_tailed(str(parquet(label=(ABC, [0, 1, 2] * 40))), validation_per_class=4)
+    sides = [{image.tobytes() for image in split["image"]} for split in splits.values()]
+    assert not sides[0] & sides[1]
+    assert np.bincount(splits["test"]["label"]).tolist() == [8, 8, 8]
+
+
 # columns
 
 
@@ -176,7 +249,7 @@ def test_the_classes_of_both_splits_must_agree(parquet, classes, message):
         ({"label": (ABC, [0, None])}, {}, "Row 1 has no label"),
         ({"label": (ABC, [0, 1, -1])}, {}, "Label -1 is out of range: there are 3 classes"),
         ({"label": (ABC, [])}, {}, "cannot be loaded: .*; give whole Parquet files with images"),
-        ({"label": (ABC, [0, 1, 2])}, {}, "no test split, and no class has two images"),
+        ({"label": (ABC, [0, 1, 2])}, {}, "no test split, and no class has two different images"),
         ({"label": (ABC, [0, 0, 1, 1])}, {"imbalance_factor": 2}, "Class 2 has no training image"),
         ({"label": (ABC, [0, 1, 2] * 2)}, {"imbalance_factor": 0.5}, "`imbalance_factor` must be at least 1, got 0.5"),
         ({"label": (ABC, [0, 1, 2] * 2)}, {"selection": "last"}, "`selection` must be first or shuffled, got last"),
@@ -211,7 +284,7 @@ def test_images_without_class_folders_are_told_where_to_go(image_folder):
     [
         ("train.parquet", b"no parquet", "cannot be loaded: .*; give whole Parquet files"),
         ("pictures.parquet", b"", "There is no .*train.parquet"),
-        ("notes.txt", b"text", "cannot be loaded: .*; give a folder with train/<class>/<image>"),
+        ("notes.txt", b"text", "holds no images: give a folder with train/<class>/<image>"),
         (None, None, "holds no images: give a folder with train/<class>/<image>"),
     ],
 )
@@ -247,19 +320,46 @@ def test_a_hub_out_of_reach_is_one_line_that_names_what_was_looked_for(offline, 
     assert "\n" not in str(error.value)
 
 
-def test_a_data_set_without_a_training_split_is_told(monkeypatch, embedded, offline):
-    found = datasets.DatasetDict(test=embedded["test"])
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, config_name, revision: found)
+@pytest.fixture
+def published(monkeypatch, offline):
+    """Makes the Hub give these splits, and returns a list of what it is asked for."""
+
+    def publish(splits):
+        asked = []
+        builder = types.SimpleNamespace(name="parquet", download_and_prepare=lambda: None, as_dataset=lambda: splits)
+        monkeypatch.setattr(
+            datasets, "load_dataset_builder", lambda *args, **kwargs: asked.append((args, kwargs)) or builder
+        )
+        return asked
+
+    return publish
+
+
+def test_a_data_set_without_a_training_split_is_told(published, embedded):
+    published(datasets.DatasetDict(test=embedded["test"]))
     with pytest.raises(BadInputError, match="`someone/data` has no split `train`; its splits are test"):
         load_long_tailed("someone/data")
 
 
-def test_the_config_and_the_revision_reach_the_hub(monkeypatch, embedded, offline):
-    asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or embedded)
+def test_the_config_and_the_revision_reach_the_hub(published, embedded):
+    asked = published(embedded)
     load_long_tailed("someone/data", config_name="small", revision="v2")
     load_long_tailed("mnist", revision="v3")
     assert asked == [(("someone/data", "small"), {"revision": "v2"}), (("ylecun/mnist", None), {"revision": "v3"})]
+
+
+def test_class_folders_on_the_hub_are_read_as_those_on_this_machine(hub, image_folder):
+    """There `datasets` looks for the words train and test anywhere in a path too."""
+    folder = image_folder(train_cat=6, train_dog=6, test_cat=3, test_dog=3)
+    for split in ("train", "test"):
+        (folder / split / "dog").rename(folder / split / "train_station")
+    (folder / "test" / "stray.png").write_bytes((folder / "test" / "cat" / "000.png").read_bytes())
+    HfApi().create_repo("zoo/stations", repo_type="dataset")
+    HfApi().upload_folder(repo_id="zoo/stations", repo_type="dataset", folder_path=folder)
+    splits = load_long_tailed("zoo/stations")
+    assert names(splits) == ["cat", "train_station"]
+    assert [np.bincount(rows["label"]).tolist() for rows in splits.values()] == [[6, 6], [3, 3]]
+    assert splits.left_out == {"outside the class folders": 1}
 
 
 @pytest.mark.parametrize("argument", ["config_name", "revision"])

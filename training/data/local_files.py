@@ -1,0 +1,107 @@
+"""Images on this machine: Parquet files, tables of paths, or class folders."""
+
+import contextlib
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+
+from tailmoe.training.data.folders import read_folder, split_folders, top_of
+from tailmoe.training.data.found import Found
+from tailmoe.training.data.shards import parquet_of_splits
+from tailmoe.training.data.tables import find_tables, metadata_of, read_table
+from tailmoe.training.data.tree import LeftOut, Tree, read_tree, some
+from tailmoe.training.errors import BadInputError
+
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+def read_local_file(name: str, path: Path, image_column: str | None) -> Found:
+    """The images of a Parquet file or a table, which knows no splits."""
+    if path.suffix.lower() == ".csv":
+        return _tables(name, {"train": path}, image_column, Found({}, has_splits=False))
+    if path.suffix.lower() != ".parquet":
+        raise BadInputError(f"`{name}` is no Parquet or CSV file: give one, a folder of images, or a Hub id.")
+    return Found(read_parquet(name, {"train": [path]}), has_splits=False)
+
+
+def read_local_folder(name: str, folder: Path, image_column: str | None, class_depth: int | None) -> Found:
+    """The images of a folder: Parquet files with the names of splits, at any depth; else tables of paths; else class folders.
+
+    Raises:
+        BadInputError: If there are none, or Parquet files and class folders, or as their readers.
+    """
+    left_out = LeftOut()
+    with telling(name, "give a folder with train/<class>/<image>"):
+        tree = read_tree(folder, left_out)
+        found = Found({}, left_out=left_out, num_others=sum(1 for _ in tree.all_others()))
+        parquet = parquet_of_splits(folder, tree.all_others())
+        splits = split_folders(top_of(tree), LeftOut())
+        if parquet:
+            _check_no_classes(tree, splits, parquet)
+            return Found(read_parquet(name, parquet))
+        parts = splits or {"train": tree}
+        has_classes = any(part.has_classes() for part in parts.values())
+        if tables := find_tables(folder, has_classes, has_splits=bool(splits) and has_classes):
+            return _tables(name, tables, image_column, found)
+        if not tree.has_images():
+            raise BadInputError(_without_images(name, folder, tree, left_out))
+        tables = {split: table for split, part in parts.items() if (table := metadata_of(part.path)) is not None}
+        if tables and not has_classes:
+            found.has_splits = bool(splits)
+            return _tables(name, tables, image_column, found)
+        found.form = "folders"
+        found.splits, found.has_splits = read_folder(tree, 1 if class_depth is None else class_depth, left_out)
+        return found
+
+
+def _check_no_classes(tree: Tree, splits: dict[str, Tree], parquet: dict[str, list[Path]]) -> None:
+    classes = [part for part in tree.folders.values() if part.has_images()]
+    if splits or len(classes) > 1:
+        file = next(iter(parquet.values()))[0]
+        folder = next(iter(splits.values()), classes[0]).path
+        raise BadInputError(
+            f"`{tree.path}` holds both {file} and images in folders, such as {folder}: move one of them elsewhere."
+        )
+
+
+def _without_images(name: str, folder: Path, tree: Tree, left_out: LeftOut) -> str:
+    others = [*tree.all_others()]
+    if left_out:
+        reason, paths = next(iter(left_out.items()))
+        return f"`{name}` holds no images that can be used, but images {reason} ({len(paths)}): {some(paths)}."
+    if any(path.endswith(".parquet") for path in others):
+        return f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits."
+    if archives := [path for path in others if path.lower().endswith(ARCHIVES)]:
+        return f"`{name}` holds no images, but {some(archives)}: unpack it first."
+    return f"`{name}` holds no images: give a folder with train/<class>/<image>."
+
+
+def read_parquet(name: str, files: dict[str, list[Path]]) -> dict[str, datasets.Dataset]:
+    """Each split by itself: read together, the first file's class names would be given to the labels of the others."""
+    splits = {}
+    for split, paths in files.items():
+        with telling(name, f"give whole Parquet files with images, look at {paths[0]}"):
+            literal = [glob.escape(str(path)) for path in paths]
+            splits[split] = datasets.load_dataset("parquet", data_files={split: literal}, split=split)
+    return splits
+
+
+def _tables(name: str, tables: dict[str, Path], image_column: str | None, found: Found) -> Found:
+    with telling(name, "give a CSV file with a header, a column of paths and one of labels"):
+        found.splits = {split: read_table(table, image_column, found.left_out) for split, table in tables.items()}
+    found.form = "tables"
+    return found
+
+
+@contextlib.contextmanager
+def telling(name: str, remedy: str) -> Iterator[None]:
+    """What goes wrong in reading, as an error that names the data and the remedy."""
+    try:
+        yield
+    except BadInputError:
+        raise
+    except Exception as error:  # Parquet, the file system, the Hub's client and its HTTP library have no common error
+        reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".!") or type(error).__name__
+        raise BadInputError(f"`{name}` cannot be loaded: {reason}; {remedy}.") from error
