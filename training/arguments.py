@@ -7,13 +7,14 @@ import torch
 from transformers import TrainingArguments
 
 from tailmoe.training.data.samplers import POWERS
+from tailmoe.training.supported_arguments import check_numbers, refuse_arguments, refuse_without_effect
 
 
 @dataclass
 class LongTailTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of ICL-MoE's CIFAR protocol, and what that protocol adds.
 
-    All other arguments keep their meaning. `optim="sgd"` is SGD with momentum and weight decay on every parameter.
+    All other arguments keep their meaning, or are refused by name, see `supported_arguments`. `optim="sgd"` is SGD with momentum and weight decay on every parameter.
     """
 
     # defaults that differ
@@ -84,9 +85,12 @@ class LongTailTrainingArguments(TrainingArguments):
             self.use_cpu = True  # without it transformers refuses bfloat16 on a CPU, and sees one process alone
             if self.ddp_backend is None and os.environ.get("WORLD_SIZE", "1") != "1":
                 self.ddp_backend = "gloo"
+        refuse_arguments(self)
+        if self.greater_is_better is None and self.metric_for_best_model in ("ece", "eval_ece"):
+            self.greater_is_better = False  # transformers holds any metric but a loss to be better when it is greater
         super().__post_init__()
-        if self.remove_unused_columns:
-            raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
+        refuse_without_effect(self)
+        check_numbers(self)
         if self.train_sampler not in POWERS:
             raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
         if self.mixup_alpha < 0:

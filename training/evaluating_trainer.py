@@ -7,9 +7,9 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.data import EncodedImages
+from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.metrics import classification_metrics
+from tailmoe.training.metrics import accuracy_metrics, classification_metrics
 from tailmoe.training.safe_trainer import SafeTrainer
 
 
@@ -25,6 +25,23 @@ class EvaluatingTrainer(SafeTrainer):
     Processes get as many images each: the last of them repeat the first images of the split. What was gathered leaves
     them out, and so does the loss, which transformers takes of whole batches.
     """
+
+    def check_best_metric(self) -> None:
+        """Raise `BadInputError` if evaluation will not give the metric that the arguments choose a model by."""
+        name, images = self.args.metric_for_best_model, self.eval_dataset
+        ours = self.compute_metrics == self._compute_metrics and isinstance(images, DecodedImages | EncodedImages)
+        if name is None or self.class_counts is None or not ours:
+            return
+        known = {"loss"}
+        if not self.args.prediction_loss_only:
+            labels, bounds = images.labels.cpu(), self._shot_bounds(self.class_counts)
+            best = accuracy_metrics(labels, labels, len(self.class_counts), self.class_counts, bounds)
+            known |= {"ece", *(metric for metric, value in best.items() if isinstance(value, float))}
+        if name.removeprefix("eval_") not in known:
+            raise BadInputError(
+                f"`metric_for_best_model` must be one of {', '.join(sorted(known))}, got {name}: of a shot group only if "
+                "it has a class with evaluation images."
+            )
 
     def share_statistics(self) -> None:
         """Give every process the first one's running statistics, such as batch normalisation's; a checkpoint has those."""

@@ -21,6 +21,7 @@ from tailmoe.training.data import load_long_tailed
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe_files import recipe_names, recipe_patterns, shipped_recipe
+from tailmoe.training.supported_arguments import NOT_OF_A_RECIPE
 
 MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "icl_moe": (ICLMoEConfig, ICLMoEForImageClassification),
@@ -161,8 +162,12 @@ def _check_recipe(content: dict) -> None:
     )
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
     _check_keys(content["training"], [field.name for field in fields(LongTailTrainingArguments)], "`training`")
-    if content["training"].get("push_to_hub"):
-        raise BadInputError("`training.push_to_hub` is of a Trainer; `tailmoe push RUN REPO` pushes a finished run.")
+    for name in content["training"]:
+        if name in NOT_OF_A_RECIPE:
+            raise BadInputError(
+                f"`training.{name}` is of a Trainer in a script: leave it out; --resume continues a run, "
+                "and `tailmoe push RUN REPO` pushes a finished run."
+            )
     for field in fields(LongTailTrainingArguments):
         if field.name in content["training"]:
             _check_kind(f"training.{field.name}", content["training"][field.name], field.default)
