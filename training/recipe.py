@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
 }
 # the run sets these itself: from the data, the command line and the recipe's name
+KINDS = {int | None: 0, float | None: 0.0, bool | None: False}  # of arguments that may be None
 SET_BY_THE_RUN = {"class_counts", "training_logit_adjustment", "output_dir", "seed", "config", "self"}
 
 
@@ -170,7 +171,10 @@ def _check_recipe(content: dict) -> None:
             )
     for field in fields(LongTailTrainingArguments):
         if field.name in content["training"]:
-            _check_kind(f"training.{field.name}", content["training"][field.name], field.default)
+            value, default = content["training"][field.name], field.default
+            if default is None and value is not None:
+                default = KINDS.get(field.type)
+            _check_kind(f"training.{field.name}", value, default)
     if content.get("objective") is not None:
         objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
         _check_typed_section("objective", "type", content["objective"], objectives)

@@ -170,7 +170,7 @@ def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) ->
             seed=seed,
             **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **copy.deepcopy(recipe.training)},
         )
-    with _naming("training.report_to"):
+    with _naming(f"training.report_to={','.join(args.report_to)}"):
         for callback in get_reporting_integration_callbacks(args.report_to):
             callback()
     with _naming("training"):
@@ -192,9 +192,9 @@ def _rehearse(trainer: LongTailTrainer) -> None:
     """Raise `BadInputError` for what a library would refuse when training begins."""
     with _naming("training"):
         loader = trainer.get_train_dataloader()
-    with _naming("training.optim"):
+    with _naming(f"training.optim={trainer.args.optim.value}"):
         trainer.create_optimizer()
-    with _naming("training.lr_scheduler_type"):
+    with _naming("training.lr_scheduler_type` with `lr_scheduler_kwargs"):
         trainer.create_scheduler(len(loader))
 
 

@@ -5,6 +5,7 @@ A test compares the tables with the fields of `transformers.TrainingArguments` a
 """
 
 import math
+import os
 
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
@@ -104,6 +105,8 @@ TRAINER_REFUSED = {
 def refuse_arguments(args: TrainingArguments) -> None:
     """Raise `BadInputError` for an argument that would change nothing, before transformers derives others of them."""
     fields = args.__dataclass_fields__
+    if args.ddp_backend is not None and os.environ.get("WORLD_SIZE", "1") == "1":
+        raise BadInputError(f"`ddp_backend` {args.ddp_backend} connects several processes, there is one: start more.")
     for name, remedy in REFUSED.items():
         value, default = getattr(args, name), fields[name].default
         if value == default or (not value and not default) or value == AcceleratorConfig():
@@ -150,6 +153,7 @@ def refuse_trainer_arguments(given: dict) -> None:
 def check_numbers(args: TrainingArguments) -> None:
     """Raise `BadInputError` for a number that transformers takes and torch, or nobody, refuses later."""
     least = {
+        "max_steps": -1,
         **dict.fromkeys(
             ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"), 1
         ),
