@@ -129,7 +129,7 @@ def refuse_without_effect(args: TrainingArguments) -> None:
             ("`optim` of Adam's kind, such as adamw_torch", any(kind in optimizer for kind in ADAMS_KIND)),
         ),
         **dict.fromkeys(
-            ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs"),
+            ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"),
             ("`activation_checkpointing`", bool(args.activation_checkpointing)),
         ),
         "fsdp_config": ("`fsdp: true`", bool(args.fsdp)),
