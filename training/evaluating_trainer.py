@@ -1,13 +1,14 @@
 """Evaluation of a Trainer: every image counts once, however many processes share them."""
 
+import datasets
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import BaseImageProcessor, EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data import DecodedImages, EncodedImages, load_images
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.metrics import accuracy_metrics, classification_metrics
 from tailmoe.training.safe_trainer import SafeTrainer
@@ -17,6 +18,15 @@ def check_skipping(images: Dataset | None, args: LongTailTrainingArguments) -> N
     """Raise `BadInputError` if several processes would skip images of batches that they share."""
     if args.world_size > 1 and isinstance(images, EncodedImages) and args.on_bad_image == "skip":
         raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
+
+
+def loaded(dataset: object, processor: BaseImageProcessor, args: LongTailTrainingArguments, desc: str) -> object:
+    """The images of a `datasets.Dataset`, or of each in a dict of them; anything else as it is."""
+    if isinstance(dataset, dict):
+        return {name: loaded(each, processor, args, desc) for name, each in dataset.items()}
+    if not isinstance(dataset, datasets.Dataset):
+        return dataset
+    return load_images(dataset, processor, args.on_bad_image, args.image_memory_share, desc)
 
 
 class EvaluatingTrainer(SafeTrainer):
@@ -48,6 +58,17 @@ class EvaluatingTrainer(SafeTrainer):
         buffers = list(self.model.buffers())
         if self.args.world_size > 1 and buffers:
             broadcast(buffers)
+
+    def evaluate(self, eval_dataset: object = None, *args, **kwargs) -> dict[str, float]:
+        """As in transformers, of any split that `LongTailTrainer` takes."""
+        return super().evaluate(self._loaded(eval_dataset), *args, **kwargs)
+
+    def predict(self, test_dataset: object, *args, **kwargs) -> PredictionOutput:
+        """As in transformers, of any split that `LongTailTrainer` takes."""
+        return super().predict(self._loaded(test_dataset), *args, **kwargs)
+
+    def _loaded(self, dataset: object) -> object:
+        return loaded(dataset, self.processing_class, self.args, "Decoding images")
 
     def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
         """As in transformers, by processes that hold the same model."""

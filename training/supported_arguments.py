@@ -7,6 +7,7 @@ A test compares the tables with the fields of `transformers.TrainingArguments` a
 import math
 import os
 
+from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.training_args import trainer_log_levels
@@ -143,11 +144,16 @@ def refuse_without_effect(args: TrainingArguments) -> None:
             raise BadInputError(f"`{name}` {getattr(args, name)} needs {condition}; leave it out otherwise.")
 
 
-def refuse_trainer_arguments(given: dict) -> None:
+def refuse_trainer_arguments(given: dict, objective: nn.Module | None) -> None:
     """Raise `BadInputError` for a parameter of `transformers.Trainer` that `LongTailTrainer` has another way for."""
     for name, remedy in TRAINER_REFUSED.items():
         if given.get(name) is not None:
             raise BadInputError(f"`{name}` is not for LongTailTrainer: {remedy}.")
+    optimizer, _ = given.get("optimizers") or (None, None)
+    if optimizer is not None and objective is not None and any(True for _ in objective.parameters()):
+        raise BadInputError(
+            "`optimizers` does not train the parameters of the objective: give `optimizer_cls_and_kwargs` instead."
+        )
 
 
 def check_numbers(args: TrainingArguments) -> None:

@@ -16,12 +16,12 @@ from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
-from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
+from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
 from tailmoe.training.data.encoded_images import place_images
 from tailmoe.training.data.images import whole_batch
-from tailmoe.training.data.samplers import lone_images, make_sampler
+from tailmoe.training.data.samplers import check_batches, lone_images, make_sampler
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping
+from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping, loaded
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.faults import naming_single_values
 from tailmoe.training.hub_trainer import name_of_data
@@ -53,7 +53,7 @@ class LongTailTrainer(EvaluatingTrainer):
         model: An image classification model, ours or any of transformers.
         args: The training arguments.
         train_dataset: A `datasets.Dataset`, `DecodedImages` or `EncodedImages`; None to evaluate only.
-        eval_dataset: Likewise.
+        eval_dataset: Likewise, or a dict of such splits; `evaluate` and `predict` take them too.
         processing_class: The model's image processor.
         objective: A module with the methods of `Objective`; the model's own loss if None.
         **kwargs: Further arguments of `transformers.Trainer`; which act is told in `supported_arguments`.
@@ -74,23 +74,19 @@ class LongTailTrainer(EvaluatingTrainer):
         model: PreTrainedModel,
         args: LongTailTrainingArguments,
         train_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
-        eval_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
+        eval_dataset: datasets.Dataset | DecodedImages | EncodedImages | dict | None = None,
         processing_class: BaseImageProcessor | None = None,
         objective: nn.Module | None = None,
         **kwargs,
     ):
-        refuse_trainer_arguments(kwargs)
+        refuse_trainer_arguments(kwargs, objective)
         if processing_class is None:
             raise BadInputError("`processing_class` is missing: give the model's image processor.")
         if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
             raise BadInputError("`gradient_checkpointing` is for models on a backbone of transformers that offers it.")
         self.data_name, names = name_of_data(train_dataset), label_names(train_dataset)
-        train_dataset, eval_dataset = (
-            load_images(dataset, processing_class, args.on_bad_image, args.image_memory_share, desc)
-            if isinstance(dataset, datasets.Dataset)
-            else dataset
-            for dataset, desc in ((train_dataset, "Decoding train images"), (eval_dataset, "Decoding test images"))
-        )
+        train_dataset = loaded(train_dataset, processing_class, args, "Decoding train images")
+        eval_dataset = loaded(eval_dataset, processing_class, args, "Decoding test images")
         check_skipping(train_dataset, args)
         if (
             args.world_size > 1 and args.ddp_find_unused_parameters is None
@@ -113,10 +109,6 @@ class LongTailTrainer(EvaluatingTrainer):
         )
         check_sharding(self, objective)
         self.check_best_metric()
-        if self.optimizer is not None and objective is not None and any(True for _ in objective.parameters()):
-            raise BadInputError(
-                "`optimizers` does not train the parameters of the objective: give `optimizer_cls_and_kwargs` instead."
-            )
         self._uses_papers_sgd = (
             args.optim == "sgd" and self.optimizer is None and self.optimizer_cls_and_kwargs is None
         )
@@ -140,28 +132,12 @@ class LongTailTrainer(EvaluatingTrainer):
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
         """One that shuffles, or shows rare classes more often, or reads streamed images in blocks."""
         images = self.train_dataset if train_dataset is None else train_dataset
-        left_out = lone_images(len(images), self.args, self.model)
-        if left_out:
-            logger.info(
-                "Each epoch leaves out one of the %d training images, by chance: it would be a batch of its own, and batch "
-                "normalisation needs two.",
-                len(images),
-            )
-        return make_sampler(images, self.args, left_out)
+        return make_sampler(images, self.args, left_out=lone_images(len(images), self.args, self.model))
 
     def get_train_dataloader(self) -> DataLoader:
-        """As in transformers.
-
-        Raises:
-            BadInputError: If there is no whole batch, and others are dropped.
-        """
+        """As in transformers; raises `BadInputError` if there is no whole batch, and others are dropped."""
         loader = super().get_train_dataloader()
-        if len(loader) == 0:
-            raise BadInputError(
-                f"`dataloader_drop_last` leaves nothing of {len(self.train_dataset)} training images, "
-                f"`per_device_train_batch_size` is {self.args.per_device_train_batch_size}: make it smaller, or keep the "
-                "last batch."
-            )
+        check_batches(loader, self.args)
         return loader
 
     @property

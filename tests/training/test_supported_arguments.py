@@ -245,3 +245,13 @@ def test_metrics_logits_and_callbacks_are_the_users(trainer_with, icl):
     trainer.train()
     assert counter.steps == 2
     assert trainer.evaluate()["eval_width"] == 3
+
+
+def test_several_splits_and_splits_of_datasets_are_evaluated_and_predicted(trainer_with, icl, fashion):
+    trainer = trainer_with(icl[0])
+    expected = trainer.evaluate()
+    assert trainer.evaluate(fashion["test"])["eval_accuracy"] == expected["eval_accuracy"]
+    assert trainer.predict(fashion["test"]).metrics["test_loss"] == pytest.approx(expected["eval_loss"])
+    several = trainer.evaluate({"same": fashion["test"], "seen": fashion["train"]})
+    assert several["eval_same_accuracy"] == expected["eval_accuracy"]
+    assert "eval_seen_accuracy" in several

@@ -1,12 +1,13 @@
 """Which training images an epoch shows, and in which order."""
 
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import RandomSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
 from transformers import TrainingArguments
 
 from tailmoe.training.data.encoded_images import EncodedImages
@@ -14,6 +15,7 @@ from tailmoe.training.data.images import DecodedImages
 from tailmoe.training.data.streaming import KEPT
 from tailmoe.training.errors import BadInputError
 
+logger = logging.getLogger(__name__)
 WINDOW = KEPT // 2  # row groups whose images are shuffled together: a batch can lie across two windows
 POWERS = {"shuffle": 0.0, "square_root": 0.5, "class_balanced": 1.0}  # n_c to minus this power weighs an image
 
@@ -121,9 +123,26 @@ def make_sampler(images: DecodedImages | EncodedImages, args: TrainingArguments,
 def lone_images(num_images: int, args: TrainingArguments, model: nn.Module) -> int:
     """How many images would be a batch of their own at the end of an epoch, which batch normalisation cannot learn from.
 
-    1 or 0: of a single image a last map of 1 x 1 has no deviation. Several processes fill their last batches.
+    1, which the log tells, or 0: of a single image a last map of 1 x 1 has no deviation. Several processes fill their last
+    batches.
     """
     lone = args.train_batch_size > 1 and num_images > 1 and num_images % args.train_batch_size == 1
     if not lone or args.dataloader_drop_last or args.world_size > 1:
         return 0
-    return int(any(isinstance(module, _BatchNorm) for module in model.modules()))
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return 0
+    logger.info(
+        "Each epoch leaves out one of the %d training images, by chance: it would be a batch of its own, and batch "
+        "normalisation needs two.",
+        num_images,
+    )
+    return 1
+
+
+def check_batches(loader: DataLoader, args: TrainingArguments) -> None:
+    """Raise `BadInputError` if a loader of training images has no batch."""
+    if len(loader) == 0:
+        raise BadInputError(
+            f"`dataloader_drop_last` leaves nothing of {len(loader.dataset)} training images, "
+            f"`per_device_train_batch_size` is {args.per_device_train_batch_size}: make it smaller, or keep the last batch."
+        )
