@@ -91,6 +91,14 @@ REFUSED: dict[str, str] = {  # argument: what to do instead
 }
 WITHOUT_OPTIM_ARGS = ("sgd", "adamw_torch", "adamw_torch_fused", "adafactor", "lomo", "adalomo")
 ADAMS_KIND = ("adam", "ademamix", "lion")
+LEAST: dict[int, tuple[str, ...]] = {  # of whole numbers
+    -1: ("max_steps",),
+    0: ("dataloader_num_workers", "data_seed"),
+    1: (
+        *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
+        *("dataloader_prefetch_factor", "save_total_limit"),
+    ),
+}
 
 TRAINER_ACTING = (
     *("model", "args", "train_dataset", "eval_dataset", "processing_class", "callbacks", "compute_metrics"),
@@ -157,19 +165,12 @@ def refuse_trainer_arguments(given: dict, objective: nn.Module | None) -> None:
 
 
 def check_numbers(args: TrainingArguments) -> None:
-    """Raise `BadInputError` for a number that transformers takes and torch, or nobody, refuses later."""
-    least = {
-        "max_steps": -1,
-        **dict.fromkeys(
-            ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"), 1
-        ),
-        **dict.fromkeys(("dataloader_prefetch_factor", "save_total_limit"), 1),
-        **dict.fromkeys(("dataloader_num_workers", "data_seed"), 0),
-    }
-    for name, minimum in least.items():
-        value = getattr(args, name)
-        if value is not None and (type(value) is not int or value < minimum):
-            raise BadInputError(f"`{name}` must be a whole number of at least {minimum}, got {value}.")
+    """Raise `BadInputError` for a value that transformers takes and torch, or nobody, refuses later."""
+    for minimum, names in LEAST.items():
+        for name in names:
+            value = getattr(args, name)
+            if value is not None and (type(value) is not int or value < minimum):
+                raise BadInputError(f"`{name}` must be a whole number of at least {minimum}, got {value}.")
     for name in ("max_grad_norm", "weight_decay"):
         if not getattr(args, name) >= 0:
             raise BadInputError(f"`{name}` must be at least 0, got {getattr(args, name)}.")
@@ -180,10 +181,10 @@ def check_numbers(args: TrainingArguments) -> None:
             "`num_train_epochs` must be above 0, and so must `max_steps` where it is given, got "
             f"{args.num_train_epochs} and {args.max_steps}."
         )
-    for name in ("log_level", "log_level_replica"):
-        if getattr(args, name) not in trainer_log_levels:
-            raise BadInputError(f"`{name}` must be one of {', '.join(trainer_log_levels)}, got {getattr(args, name)}.")
     for event in ("eval", "save", "logging"):
         steps = getattr(args, f"{event}_steps")
         if getattr(args, f"{event}_strategy") == "steps" and not steps > 0:
             raise BadInputError(f"`{event}_steps` must be above 0 with `{event}_strategy` steps, got {steps}.")
+    for name in ("log_level", "log_level_replica"):
+        if getattr(args, name) not in trainer_log_levels:
+            raise BadInputError(f"`{name}` must be one of {', '.join(trainer_log_levels)}, got {getattr(args, name)}.")
