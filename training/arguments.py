@@ -8,13 +8,14 @@ from transformers import TrainingArguments
 
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.precision import fast_bfloat16
+from tailmoe.training.supported_arguments import check_numbers, refuse_arguments, refuse_without_effect
 
 
 @dataclass
 class LongTailTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of ICL-MoE's CIFAR protocol, and what that protocol adds.
 
-    All other arguments keep their meaning. `optim="sgd"` is SGD with momentum and weight decay on every parameter.
+    All other arguments keep their meaning, or are refused by name, see `supported_arguments`. `optim="sgd"` is SGD with momentum and weight decay on every parameter.
     """
 
     # defaults that differ
@@ -101,9 +102,12 @@ class LongTailTrainingArguments(TrainingArguments):
             self.bf16, self.precision_reason = fast_bfloat16(self.use_cpu)
         if not isinstance(self.bf16, bool):
             raise ValueError(f"`bf16` must be true, false or auto, got {self.bf16}.")
+        refuse_arguments(self)
+        if self.greater_is_better is None and self.metric_for_best_model in ("ece", "eval_ece"):
+            self.greater_is_better = False  # transformers holds any metric but a loss to be better when it is greater
         super().__post_init__()
-        if self.remove_unused_columns:
-            raise ValueError("`remove_unused_columns` must be False: images come as whole batches, got True.")
+        refuse_without_effect(self)
+        check_numbers(self)
         if self.train_sampler not in POWERS:
             raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
         _check_milestones(self.lr_milestones, self.lr_scheduler_type.value)

@@ -1,15 +1,16 @@
 """Evaluation of a Trainer: every image counts once, however many processes share them."""
 
+import datasets
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import BaseImageProcessor, EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.data import EncodedImages
+from tailmoe.training.data import DecodedImages, EncodedImages, load_images
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.metrics import classification_metrics
+from tailmoe.training.metrics import accuracy_metrics, classification_metrics
 from tailmoe.training.safe_trainer import SafeTrainer
 
 
@@ -19,6 +20,15 @@ def check_skipping(images: Dataset | None, args: LongTailTrainingArguments) -> N
         raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
 
 
+def loaded(dataset: object, processor: BaseImageProcessor, args: LongTailTrainingArguments, desc: str) -> object:
+    """The images of a `datasets.Dataset`, or of each in a dict of them; anything else as it is."""
+    if isinstance(dataset, dict):
+        return {name: loaded(each, processor, args, desc) for name, each in dataset.items()}
+    if not isinstance(dataset, datasets.Dataset):
+        return dataset
+    return load_images(dataset, processor, args.on_bad_image, args.image_memory_share, desc)
+
+
 class EvaluatingTrainer(SafeTrainer):
     """What `LongTailTrainer` does to evaluate; see there.
 
@@ -26,11 +36,39 @@ class EvaluatingTrainer(SafeTrainer):
     them out, and so does the loss, which transformers takes of whole batches.
     """
 
+    def check_best_metric(self) -> None:
+        """Raise `BadInputError` if evaluation will not give the metric that the arguments choose a model by."""
+        name, images = self.args.metric_for_best_model, self.eval_dataset
+        ours = self.compute_metrics == self._compute_metrics and isinstance(images, DecodedImages | EncodedImages)
+        if name is None or self.class_counts is None or not ours:
+            return
+        known = {"loss"}
+        if not self.args.prediction_loss_only:
+            labels, bounds = images.labels.cpu(), self._shot_bounds(self.class_counts)
+            best = accuracy_metrics(labels, labels, len(self.class_counts), self.class_counts, bounds)
+            known |= {"ece", *(metric for metric, value in best.items() if isinstance(value, float))}
+        if name.removeprefix("eval_") not in known:
+            raise BadInputError(
+                f"`metric_for_best_model` must be one of {', '.join(sorted(known))}, got {name}: of a shot group only if "
+                "it has a class with evaluation images."
+            )
+
     def share_statistics(self) -> None:
         """Give every process the first one's running statistics, such as batch normalisation's; a checkpoint has those."""
         buffers = list(self.model.buffers())
         if self.args.world_size > 1 and buffers:
             broadcast(buffers)
+
+    def evaluate(self, eval_dataset: object = None, *args, **kwargs) -> dict[str, float]:
+        """As in transformers, of any split that `LongTailTrainer` takes."""
+        return super().evaluate(self._loaded(eval_dataset), *args, **kwargs)
+
+    def predict(self, test_dataset: object, *args, **kwargs) -> PredictionOutput:
+        """As in transformers, of any split that `LongTailTrainer` takes."""
+        return super().predict(self._loaded(test_dataset), *args, **kwargs)
+
+    def _loaded(self, dataset: object) -> object:
+        return loaded(dataset, self.processing_class, self.args, "Decoding images")
 
     def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
         """As in transformers, by processes that hold the same model."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch.distributed
 from safetensors import SafetensorError
 
-from tailmoe.training.errors import FaultError
+from tailmoe.training.errors import BadInputError, FaultError
 
 RESUME = "The last whole checkpoint is kept: --resume continues."
 NOTICED_AFTER = 1  # seconds in which torch notices that a process has ended; it takes milliseconds
@@ -35,6 +35,20 @@ def naming_faults(folder: Path | str | None = None) -> Iterator[None]:
         if told is None:
             raise
         raise FaultError(told) from error
+
+
+@contextlib.contextmanager
+def naming_single_values() -> Iterator[None]:
+    """Turn what batch normalisation raises of one image, in a map of 1 x 1, into a `BadInputError`."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BadInputError(
+            "A batch of one image cannot train a network with batch normalisation whose last map is 1 x 1: make "
+            "`per_device_train_batch_size` larger, or the images."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -106,7 +106,10 @@ class HubTrainer(Trainer):
             "class_counts": self.class_counts,
             "shot_bounds": self._shot_bounds(self.class_counts)._asdict(),
             "label_names": [self.model.config.id2label[c] for c in range(self.model.config.num_labels)],
-            **{key: 0 if images is None else len(images) for key, images in splits.items()},
+            **{
+                key: len(images) if isinstance(images, DecodedImages | EncodedImages) else 0
+                for key, images in splits.items()
+            },
         }
 
     def _measure(self) -> dict | None:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import entr, softmax
-from sklearn.metrics import confusion_matrix
 
+from tailmoe.training.confusion import count_confusions
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
@@ -72,7 +72,7 @@ def accuracy_metrics(
     Returns:
         `accuracy`, the mean over images; `balanced_accuracy`, the mean over classes; `many_accuracy`,
         `medium_accuracy`, `few_accuracy`, None for a group without test images; `per_class_accuracy`, a list of C,
-        None for a class without test images; `confusion_matrix`, C lists of C counts, rows true.
+        None for a class without test images; `confusion_matrix`, as `count_confusions` gives it.
 
     Raises:
         BadInputError: If shapes do not fit, there is no image, or a class id is out of range.
@@ -84,16 +84,16 @@ def accuracy_metrics(
         raise BadInputError(f"There are {len(predictions)} predictions for {len(labels)} labels.")
     if class_counts is not None and len(class_counts) != num_classes:
         raise BadInputError(f"`class_counts` must have a count for each of {num_classes} classes, got {class_counts}.")
-    matrix = confusion_matrix(labels, predictions, labels=range(num_classes))
-    images = matrix.sum(axis=1)
-    per_class = [int(matrix[c, c]) / int(images[c]) if images[c] else None for c in range(num_classes)]
+    hits = predictions == labels
+    images, right = (np.bincount(ids, minlength=num_classes).tolist() for ids in (labels, labels[hits]))
+    per_class = [right[c] / images[c] if images[c] else None for c in range(num_classes)]
     groups = {"many": [], "medium": [], "few": []} if class_counts is None else shot_groups(class_counts, shot_bounds)
     return {
-        "accuracy": float(matrix.trace() / matrix.sum()),
+        "accuracy": float(hits.mean()),
         "balanced_accuracy": _mean_over(per_class, range(num_classes)),
         **{f"{group}_accuracy": _mean_over(per_class, members) for group, members in groups.items()},
         "per_class_accuracy": per_class,
-        "confusion_matrix": matrix.tolist(),
+        "confusion_matrix": count_confusions(labels, predictions, num_classes),
     }
 
 

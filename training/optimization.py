@@ -41,12 +41,17 @@ def two_stage_scheduler(
     """The scheduler of a run with a last stage, from progress `last_from` on.
 
     Raises:
-        BadInputError: If the arguments ask for another schedule than cosine.
+        BadInputError: If the arguments ask for another schedule than plain cosine.
     """
     if args.lr_scheduler_type != "cosine":
         raise BadInputError(
             "`lr_scheduler_type` must be cosine with an objective that has a last stage, "
             f"got {args.lr_scheduler_type.value}."
+        )
+    if args.lr_scheduler_kwargs:
+        raise BadInputError(
+            "`lr_scheduler_kwargs` must be left out with an objective that has a last stage, "
+            f"got {args.lr_scheduler_kwargs}."
         )
     restart = args.last_stage_learning_rate / args.learning_rate
     factor = two_stage_cosine(num_steps, args.get_warmup_steps(num_steps), last_from, restart)

@@ -22,12 +22,14 @@ from tailmoe.training.data import load_long_tailed
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe_files import recipe_names, recipe_patterns, shipped_recipe
+from tailmoe.training.supported_arguments import NOT_OF_A_RECIPE
 
 MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "icl_moe": (ICLMoEConfig, ICLMoEForImageClassification),
     "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
 }
 # the run sets these itself: from the data, the command line and the recipe's name
+KINDS = {int | None: 0, float | None: 0.0, bool | None: False}  # of arguments that may be None
 SET_BY_THE_RUN = {"class_counts", "training_logit_adjustment", "output_dir", "seed", "config", "self"}
 
 
@@ -180,11 +182,18 @@ def _check_recipe(content: dict) -> None:
     )
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
     _check_keys(content["training"], [field.name for field in fields(LongTailTrainingArguments)], "`training`")
-    if content["training"].get("push_to_hub"):
-        raise BadInputError("`training.push_to_hub` is of a Trainer; `tailmoe push RUN REPO` pushes a finished run.")
+    for name in content["training"]:
+        if name in NOT_OF_A_RECIPE:
+            raise BadInputError(
+                f"`training.{name}` is of a Trainer in a script: leave it out; --resume continues a run, "
+                "and `tailmoe push RUN REPO` pushes a finished run."
+            )
     for field in fields(LongTailTrainingArguments):
-        if field.name in content["training"] and "str" not in str(field.type):  # the arguments check words themselves
-            _check_kind(f"training.{field.name}", content["training"][field.name], field.default)
+        if field.name in content["training"] and (field.name, content["training"][field.name]) != ("bf16", "auto"):
+            value, default = content["training"][field.name], field.default
+            if default is None and value is not None:
+                default = KINDS.get(field.type)
+            _check_kind(f"training.{field.name}", value, default)
     if content.get("objective") is not None:
         objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
         _check_typed_section("objective", "type", content["objective"], objectives)

@@ -19,13 +19,14 @@ import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel, set_seed
+from transformers.integrations import get_reporting_integration_callbacks
 
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.checkpoints import StopOnSignal, check_same_data
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.epoch_lines import show_epochs
-from tailmoe.training.errors import BadInputError, InterruptedTraining
+from tailmoe.training.errors import BadInputError, FaultError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.faults import naming_faults
 from tailmoe.training.figures.model import write_model_figures
@@ -39,6 +40,9 @@ from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
 RECIPE_NAME = "recipe.yaml"
+# what libraries raise of values that they do not take, and of packages that are not there
+LIBRARY_ERRORS = (ValueError, TypeError, StrictDataclassError, OSError, ImportError, RuntimeError, LookupError)
+LIBRARY_ERRORS += (AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def train_recipe(
     if (baseline_recipe := recipe.baseline_recipe()) is not None:
         parts.append((baseline_recipe, output_dir / "baseline"))
     for part, folder in parts:  # a wrong value is told before anything is deleted or trained
-        processes = make_trainer(part, folder, seed, images).args.distributed_state
+        trainer = make_trainer(part, folder, seed, images)
+        _rehearse(trainer)
+        processes = trainer.args.distributed_state
     processes.wait_for_everyone()  # all have looked at the folder
     if processes.is_main_process:
         if overwrite:
@@ -173,6 +179,10 @@ def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) ->
             seed=seed,
             **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **copy.deepcopy(recipe.training)},
         )
+    with _naming(f"training.report_to={','.join(args.report_to)}"):
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            callback()
+    with _naming("training"):
         if args.freeze_shared:
             model.freeze_shared()
         if args.lora_rank:
@@ -185,6 +195,16 @@ def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) ->
             processing_class=images.processor,
             objective=objective,
         )
+
+
+def _rehearse(trainer: LongTailTrainer) -> None:
+    """Raise `BadInputError` for what a library would refuse when training begins."""
+    with _naming("training"):
+        loader = trainer.get_train_dataloader()
+    with _naming(f"training.optim={trainer.args.optim.value}"):
+        trainer.create_optimizer()
+    with _naming("training.lr_scheduler_type` with `lr_scheduler_kwargs"):
+        trainer.create_scheduler(len(loader))
 
 
 def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None, draw: bool) -> dict:
@@ -294,10 +314,10 @@ def _naming(section: str) -> Iterator[None]:
     """Turn what a class says of wrong values into an error that names the section of the recipe."""
     try:
         yield
-    except ImportError as error:
-        raise BadInputError(
-            f"`{section}` of the recipe needs a package: {' '.join(str(error).split())} (pip install 'tailmoe[timm]' for "
-            "backbones of timm)"
-        ) from None
-    except (ValueError, TypeError, StrictDataclassError, OSError) as error:
-        raise BadInputError(f"`{section}` of the recipe: {' '.join(str(error).split())}") from None
+    except FaultError:
+        raise
+    except LIBRARY_ERRORS as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ImportError) and section == "model":
+            told += " (pip install 'tailmoe[timm]' for backbones of timm)"
+        raise BadInputError(f"`{section}` of the recipe: {told}") from error

@@ -1,12 +1,13 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
+import logging
 from collections.abc import Iterator
 
 import datasets
 import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import BaseImageProcessor, PreTrainedModel
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import ModelOutput
@@ -15,21 +16,25 @@ from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
-from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images
+from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
 from tailmoe.training.data.encoded_images import place_images
 from tailmoe.training.data.images import whole_batch
-from tailmoe.training.data.samplers import make_sampler
+from tailmoe.training.data.samplers import check_batches, lone_images, make_sampler
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping
+from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping, loaded
 from tailmoe.training.evaluation import Normalization
+from tailmoe.training.faults import naming_single_values
 from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.objectives.processes import average_gradients
 from tailmoe.training.optimization import multi_step_scheduler, papers_sgd, two_stage_scheduler
 from tailmoe.training.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
+from tailmoe.training.supported_arguments import refuse_trainer_arguments
 from tailmoe.training.term_sums import TermSums
+from tailmoe.training.training_classes import label_names, set_class_counts, set_label_names
 
+logger = logging.getLogger(__name__)
 OBJECTIVE_NAME = "objective.safetensors"
 STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
 
@@ -48,13 +53,18 @@ class LongTailTrainer(EvaluatingTrainer):
         model: An image classification model, ours or any of transformers.
         args: The training arguments.
         train_dataset: A `datasets.Dataset`, `DecodedImages` or `EncodedImages`; None to evaluate only.
-        eval_dataset: Likewise.
+        eval_dataset: Likewise, or a dict of such splits; `evaluate` and `predict` take them too.
         processing_class: The model's image processor.
         objective: A module with the methods of `Objective`; the model's own loss if None.
-        **kwargs: Further arguments of `transformers.Trainer`.
+        **kwargs: Further arguments of `transformers.Trainer`; which act is told in `supported_arguments`.
+
+    The class counts of the training split become those of the model's configuration and of the objective, and the class
+    names of a `datasets.Dataset` those of a model that has none of its own, or that was loaded; the log tells what they
+    replaced.
 
     Raises:
-        BadInputError: If labels do not fit the model, an image cannot be read, or a split is empty.
+        BadInputError: If labels do not fit the model, an image cannot be read, a split is empty, or an argument would
+            have no effect.
     """
 
     loss_is_scaled_for_ga = False  # every term is a mean over its batch
@@ -64,31 +74,32 @@ class LongTailTrainer(EvaluatingTrainer):
         model: PreTrainedModel,
         args: LongTailTrainingArguments,
         train_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
-        eval_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
+        eval_dataset: datasets.Dataset | DecodedImages | EncodedImages | dict | None = None,
         processing_class: BaseImageProcessor | None = None,
         objective: nn.Module | None = None,
         **kwargs,
     ):
+        refuse_trainer_arguments(kwargs, objective)
         if processing_class is None:
             raise BadInputError("`processing_class` is missing: give the model's image processor.")
         if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
             raise BadInputError("`gradient_checkpointing` is for models on a backbone of transformers that offers it.")
-        self.data_name = name_of_data(train_dataset)
-        train_dataset, eval_dataset = (
-            load_images(dataset, processing_class, args.on_bad_image, args.image_memory_share, desc)
-            if isinstance(dataset, datasets.Dataset)
-            else dataset
-            for dataset, desc in ((train_dataset, "Decoding train images"), (eval_dataset, "Decoding test images"))
-        )
+        self.data_name, names = name_of_data(train_dataset), label_names(train_dataset)
+        train_dataset = loaded(train_dataset, processing_class, args, "Decoding train images")
+        eval_dataset = loaded(eval_dataset, processing_class, args, "Decoding test images")
         check_skipping(train_dataset, args)
         if (
             args.world_size > 1 and args.ddp_find_unused_parameters is None
         ):  # the heads of a last stage, or all but them
             args.ddp_find_unused_parameters = objective is not None and objective.last_stage_from() < 1
-        self.class_counts = None if train_dataset is None else class_counts(train_dataset, model.config.num_labels)
+        self.class_counts = None
+        if train_dataset is not None:
+            self.class_counts = class_counts(train_dataset, model.config.num_labels)
+            set_class_counts(model, objective, self.class_counts)
+            set_label_names(model.config, names)
         kwargs.setdefault("compute_metrics", self._compute_metrics)
-        kwargs.setdefault("data_collator", whole_batch)
         super().__init__(
+            data_collator=whole_batch,
             model=model if asks_for_sharding(args) else with_fast_layout(model),  # FSDP wants rows in their order
             args=args,
             train_dataset=train_dataset,
@@ -97,6 +108,10 @@ class LongTailTrainer(EvaluatingTrainer):
             **kwargs,
         )
         check_sharding(self, objective)
+        self.check_best_metric()
+        self._uses_papers_sgd = (
+            args.optim == "sgd" and self.optimizer is None and self.optimizer_cls_and_kwargs is None
+        )
         self.train_dataset = place_images(self.train_dataset, args)
         self.objective = None if objective is None else objective.to(args.device)
         if isinstance(model, TailMoEPreTrainedModel):
@@ -115,9 +130,15 @@ class LongTailTrainer(EvaluatingTrainer):
         self._term_sums = TermSums()
 
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
-        """As in transformers; or one that shows rare classes more often, or that reads streamed images in blocks."""
-        sampler = make_sampler(self.train_dataset, self.args)
-        return super()._get_train_sampler(train_dataset) if sampler is None else sampler
+        """One that shuffles, or shows rare classes more often, or reads streamed images in blocks."""
+        images = self.train_dataset if train_dataset is None else train_dataset
+        return make_sampler(images, self.args, left_out=lone_images(len(images), self.args, self.model))
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As in transformers; raises `BadInputError` if there is no whole batch, and others are dropped."""
+        loader = super().get_train_dataloader()
+        check_batches(loader, self.args)
+        return loader
 
     @property
     def progress(self) -> float:
@@ -127,8 +148,13 @@ class LongTailTrainer(EvaluatingTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
         """As `SafeTrainer.train`."""
         self._term_sums = TermSums()
-        self._graphs = StepGraphs(self._whole_step, self.args.device) if can_record(self.args) else None
-        output = super().train(resume_from_checkpoint, **kwargs)
+        recorded = can_record(self.args)
+        if recorded and not self._uses_papers_sgd:
+            logger.info("Training without CUDA graphs: the optimizer was given.")
+            recorded = False
+        self._graphs = StepGraphs(self._whole_step, self.args.device) if recorded else None
+        with naming_single_values():
+            output = super().train(resume_from_checkpoint, **kwargs)
         self.share_statistics()
         return output
 
@@ -242,7 +268,7 @@ class LongTailTrainer(EvaluatingTrainer):
         """SGD as the papers use it, or any optimizer of transformers; the objective's parameters join it."""
         if self.optimizer is not None:
             return self.optimizer
-        if self.args.optim == "sgd":
+        if self._uses_papers_sgd:
             self.optimizer = papers_sgd(model or self.model, self.args, fused=not self.is_fsdp_enabled)
         else:
             super().create_optimizer(model)

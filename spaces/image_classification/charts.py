@@ -89,7 +89,7 @@ def _ticks(low: float, high: float) -> list[int]:
 
 def _taken_for(model: Classifier, c: int) -> str:
     """What the class is most often taken for, at most two others."""
-    row = model.results["metrics"]["confusion_matrix"][c]
+    row = model.confusions(c)
     others = [k for k in sorted(range(len(row)), key=lambda k: -row[k]) if k != c and row[k]][:2]
     shares = [f"{model.labels[k]} {100 * row[k] / sum(row):.0f} %" for k in others]
     return f"; taken for {', '.join(shares)}" if shares else ""

@@ -74,6 +74,11 @@ class Classifier:
         count, bounds = self.counts[c], self.bounds
         return "many" if count > bounds["many_above"] else "few" if count < bounds["few_below"] else "medium"
 
+    def confusions(self, c: int) -> list[int]:
+        """How many test images of a class were taken for each class, as the results tell."""
+        row = self.results["metrics"]["confusion_matrix"][c]
+        return row if isinstance(row, list) else [row.get(str(k), 0) for k in range(len(self.labels))]
+
     def view(self, image: Image.Image) -> View:
         """Look at one image."""
         inputs = self.processor(image, return_tensors="pt")

@@ -101,7 +101,7 @@ def compare_panel(models: list[tuple[str, Classifier]], views: list[View]) -> st
 def confusions_panel(model: Classifier, label: str) -> str:
     """How the test images of a class were labelled."""
     c = model.labels.index(label)
-    row = model.results["metrics"]["confusion_matrix"][c]
+    row = model.confusions(c)
     total = sum(row)
     if not total:
         return f'{rarity(model, c)}<p class="hint">There is no test image of this class.</p>'

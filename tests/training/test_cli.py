@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from PIL import Image
 
 from tailmoe.training import cli
 from tailmoe.training.cli_parser import build_parser
+from tailmoe.training.confusion import confusion_array
 from tailmoe.training.data.formats import REASON_OF
 
 
@@ -82,7 +84,7 @@ def test_results_hold_what_is_needed_to_repeat_and_to_judge_them(run):
     assert results["versions"]["torch"] == torch.__version__
     assert results["hardware"]["cores"] >= 1
     assert {"command", "commit", "date", "peak_memory_gb"} <= set(results)
-    assert results["dataset"]["num_test"] == sum(map(sum, results["metrics"]["confusion_matrix"]))
+    assert results["dataset"]["num_test"] == confusion_array(results["metrics"]["confusion_matrix"]).sum()
     assert len(results["metrics"]["per_class_accuracy"]) == 10
     assert len(results["metrics"]["expert_accuracy"]) == 2
     assert results["baseline"]["metrics"]["ece"] != results["metrics"]["ece"]

@@ -52,7 +52,7 @@ def test_the_network_of_imagenet_lt_needs_timm_and_says_so(lists, tmp_path, caps
     values = [f"data.name={lists()}"]
     assert cli.main(["train", "imagenet-lt", "--output-dir", str(tmp_path / "run"), "--set", *values]) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "`model` of the recipe needs a package:" in message
+    assert "`model` of the recipe: " in message
     assert "pip install 'tailmoe[timm]'" in message
 
 

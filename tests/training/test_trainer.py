@@ -256,9 +256,16 @@ def test_a_label_beyond_the_models_is_an_error_that_names_it(make_trainer, icl):
         make_trainer(*icl)
 
 
-def test_a_schedule_other_than_cosine_cannot_have_a_last_stage(make_trainer, icl):
-    trainer = make_trainer(*icl, lr_scheduler_type="linear")
-    with pytest.raises(BadInputError, match="`lr_scheduler_type` must be cosine"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr_scheduler_type": "linear"}, "`lr_scheduler_type` must be cosine"),
+        ({"lr_scheduler_kwargs": {"num_cycles": 2}}, "`lr_scheduler_kwargs` must be left out"),
+    ],
+)
+def test_a_schedule_other_than_cosine_cannot_have_a_last_stage(make_trainer, icl, changes, message):
+    trainer = make_trainer(*icl, **changes)
+    with pytest.raises(BadInputError, match=message):
         trainer.train()
 
 

@@ -8,6 +8,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from tailmoe.training.confusion import confusion_array
 from tailmoe.training.figures.style import (
     BASELINE_COLOUR,
     MODEL_COLOUR,
@@ -20,6 +21,7 @@ from tailmoe.training.figures.style import (
 from tailmoe.training.shot_groups import ShotBounds
 
 NUMBERED_CELLS = 10
+ROWS_SHOWN = 1000  # of a confusion matrix: more than the picture has pixels
 
 
 def write_figures(results: dict, folder: Path) -> list[Path]:
@@ -78,10 +80,13 @@ def confusion_figure(results: dict, path: Path) -> None:
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     series = _series(results)
     named = len(order) <= NAMED_CLASSES
+    groups = (
+        np.argsort(order) * min(len(order), ROWS_SHOWN) // len(order)
+    )  # neighbours share a row where there are many
     figure = Figure(figsize=(4.6 * len(series) + 2, 5), layout="constrained")
     panels = figure.subplots(1, len(series), sharey=True, squeeze=False)[0]
     for axes, (run, _, _) in zip(panels, series, strict=True):
-        matrix = np.asarray(run["metrics"]["confusion_matrix"], dtype=float)[np.ix_(order, order)]
+        matrix = confusion_array(run["metrics"]["confusion_matrix"], groups)
         shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100))  # the root shows rare confusions
         axes.set_title(f"{run['title']}: {100 * run['metrics']['accuracy']:.1f} % right", fontsize=11)

@@ -1,7 +1,9 @@
 """What a Trainer asks of every objective."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
@@ -14,6 +16,27 @@ class Objective(nn.Module):
 
     model_options: ClassVar[dict[str, bool]] = {}  # what the model is called with in training, besides the images
     training_logit_adjustment = 0.0  # see the configuration's field of this name
+
+    def set_class_counts(self, class_counts: Sequence[int]) -> bool:
+        """Take the training images of each class in place of those in the buffer `class_counts`, where there is one.
+
+        Returns whether they differed.
+
+        Raises:
+            ValueError: If the objective was made for another number of classes.
+        """
+        return self._replace("class_counts", torch.tensor(class_counts, dtype=torch.float))
+
+    def _replace(self, name: str, value: Tensor) -> bool:
+        buffer = dict(self.named_buffers(recurse=False)).get(name)
+        if buffer is None:
+            return False
+        if buffer.shape != value.shape:
+            raise ValueError(f"`{type(self).__name__}` was made for {len(buffer)} classes, there are {len(value)}.")
+        value = value.to(buffer)
+        changed = not torch.equal(buffer, value)
+        buffer.copy_(value)
+        return changed
 
     def last_stage_from(self) -> float:
         """Progress from which the last stage runs; 1 when the whole run is one stage."""

@@ -18,6 +18,11 @@ from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.processes import gather_with_gradient
 
 
+def _log_shares(class_counts: Sequence[int]) -> Tensor:
+    counts = torch.tensor(class_counts, dtype=torch.float)
+    return (counts / counts.sum()).log()
+
+
 class SNNLObjective(Objective):
     """Negative log-likelihood of the mixture, plus the soft nearest neighbour loss of every hidden layer.
 
@@ -73,8 +78,11 @@ class SNNLObjective(Objective):
             self._check_layers(len(config.hidden_sizes) + 1)  # the stages' maps and the pooled features
         if logit_adjustment:
             check_class_counts(config)
-            counts = torch.tensor(config.class_counts, dtype=torch.float)
-            self.register_buffer("log_prior", (counts / counts.sum()).log())
+            self.register_buffer("log_prior", _log_shares(config.class_counts))
+
+    def set_class_counts(self, class_counts: Sequence[int]) -> bool:
+        """As in `Objective`, as the logarithm of the classes' shares."""
+        return self._replace("log_prior", _log_shares(class_counts))
 
     def _check_layers(self, num_states: int) -> None:
         for index in self.layers or ():

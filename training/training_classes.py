@@ -1,0 +1,66 @@
+"""What the training images say of their classes, told to the model and the objective that learn from them."""
+
+import logging
+from collections.abc import Sequence
+
+import datasets
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
+from tailmoe.training.errors import BadInputError
+
+logger = logging.getLogger(__name__)
+
+
+def label_names(dataset: object) -> list[str] | None:
+    """The names of the classes, where a `datasets.Dataset` has them in its column `label`."""
+    label = dataset.features.get("label") if isinstance(dataset, datasets.Dataset) else None
+    return label.names if isinstance(label, datasets.ClassLabel) else None
+
+
+def set_class_counts(model: PreTrainedModel, objective: nn.Module | None, class_counts: list[int]) -> None:
+    """Let one of our models and the objective assume the images that they train on; the log tells of others before.
+
+    Raises:
+        BadInputError: If the objective was made for another number of classes.
+    """
+    replaced = []
+    if isinstance(model, TailMoEPreTrainedModel):
+        before = model.config.class_counts
+        if before is not None and list(before) != class_counts:
+            replaced.append("the model's configuration")
+        model.config.class_counts = class_counts
+    if objective is not None:
+        try:
+            changed = objective.set_class_counts(class_counts)
+        except ValueError as error:
+            raise BadInputError(f"`objective` does not fit the training images: {error}") from None
+        replaced += ["the objective"] if changed else []
+    if replaced:
+        logger.warning(
+            "The class counts of %s were of other images: those of the %d training images take their place.",
+            *(" and ".join(replaced), sum(class_counts)),
+        )
+
+
+def set_label_names(config: PreTrainedConfig, names: Sequence[str] | None) -> None:
+    """Name the model's classes as the training images do.
+
+    Names that were given to a new model stay; those of a model that was loaded are of the images that it learned before.
+    """
+    if names is None:
+        return
+    before = [str(config.id2label[index]) for index in range(config.num_labels)]
+    names = list(names)[: config.num_labels]
+    different = next((index for index, name in enumerate(before) if name != names[index]), None)
+    if different is None:
+        return
+    both = f"class {different} is `{names[different]}` in the training images, `{before[different]}` in the model"
+    if before != [f"LABEL_{index}" for index in range(config.num_labels)]:
+        if not config.name_or_path:
+            logger.warning("The model keeps its own class names: %s.", both)
+            return
+        logger.warning("The names of the training images take the place of the loaded model's: %s.", both)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
