@@ -36,7 +36,12 @@ class ICLMoEConfig(PreTrainedConfig):
     """
 
     model_type = "icl_moe"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["representation_logits", "expert_features", "hidden_states"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "expert_logits",
+        "representation_logits",
+        "expert_features",
+        "hidden_states",
+    ]
 
     num_channels: int = 3
     image_size: int = 32
