@@ -77,16 +77,22 @@ def _early_exit_curve(args: argparse.Namespace, data: dict, as_trained: bool) ->
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from tailmoe.training.evaluation import load_runner, predict_images
+    from tailmoe.training.evaluation import load_runner
+    from tailmoe.training.prediction import predict_images
     from tailmoe.training.terminal import prediction_lines
 
     if args.top_k < 1:
         raise BadInputError(f"`--top-k` must be at least 1, got {args.top_k}.")
     run, model, processor = load_runner(args.model, args.backend)
-    predictions = predict_images(run, model, processor, args.images, args.top_k)
-    for prediction in predictions:
-        sys.stdout.write("\n".join(prediction_lines(prediction)) + "\n")
-    _write_json(args.json, predictions)
+    predictions = []
+    try:
+        for prediction in predict_images(run, model, processor, args.images, args.top_k, args.on_bad_image):
+            predictions.append(prediction)
+            sys.stdout.write("\n".join(prediction_lines(prediction)) + "\n")
+            sys.stdout.flush()
+    finally:
+        if predictions:  # an image that cannot be read loses none of those before it
+            _write_json(args.json, predictions)
     return 0
 
 

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="default test, or all images of --data where these have no splits",
     )
     _add_columns(evaluate)
-    evaluate.add_argument("--on-bad-image", default="error", choices=("error", "skip"), help="default error")
+    _add_on_bad_image(evaluate)
     _add_backend(evaluate)
     evaluate.add_argument(
         "--early-exit-threshold",
@@ -47,8 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = _add(commands, "predict", "name what is in images", help_texts.PREDICT)
     predict.add_argument("model", metavar="MODEL", help="folder of a run, or a Hub id")
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or addresses of them")
     predict.add_argument("--top-k", type=int, default=3, help="labels shown (default 3)")
+    _add_on_bad_image(predict)
     _add_backend(predict)
     predict.add_argument("--json", type=Path, metavar="FILE", help="write the predictions as JSON")
 
@@ -184,6 +185,15 @@ def _add_push_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--private", action="store_true", help="make a repository that is created private")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to; created if missing (default main)")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of a commit")
+
+
+def _add_on_bad_image(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-bad-image",
+        default="error",
+        choices=("error", "skip"),
+        help="stop at an image that cannot be read, or leave it out and name it (default error)",
+    )
 
 
 def _add_backend(parser: argparse.ArgumentParser) -> None:

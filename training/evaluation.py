@@ -1,13 +1,11 @@
-"""Running a trained model: over a whole split, and over single images."""
+"""A trained model, and its metrics on a split."""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import (
@@ -16,17 +14,17 @@ from transformers import (
     BaseImageProcessor,
     PreTrainedModel,
 )
-from transformers.utils import ModelOutput, cached_file
+from transformers.utils import cached_file
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.checkpoints import check_weights
-from tailmoe.training.data import DecodedImages, EncodedImages, decode_image, load_images, load_long_tailed
+from tailmoe.training.data import DecodedImages, EncodedImages, load_images, load_long_tailed
 from tailmoe.training.data.encoded_images import image_loader, report_unreadable
 from tailmoe.training.data.splits import load_split
 from tailmoe.training.early_exit import early_exit_metrics, set_early_exit
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.faults import naming_faults
-from tailmoe.training.inference import OUTPUTS, fuse_for_inference, onnx_runner
+from tailmoe.training.inference import OUTPUTS, Runner, fuse_for_inference, onnx_runner
 from tailmoe.training.metrics import (
     classification_metrics,
     expert_specialization_entropy,
@@ -34,9 +32,6 @@ from tailmoe.training.metrics import (
     pairwise_embedding_similarity,
 )
 from tailmoe.training.shot_groups import ShotBounds
-
-Runner = Callable[..., ModelOutput]
-PREDICTED_AT_ONCE = 32  # image files
 
 
 class Normalization(torch.nn.Module):
@@ -228,64 +223,3 @@ def data_of_run(run: str) -> dict:
         return json.loads((Path(run) / "results.json").read_text())["recipe"]["data"]
     except (OSError, ValueError, KeyError):
         raise BadInputError(f"`{run}` has no results.json that names its data: give --data.") from None
-
-
-def open_image(path: str) -> Image.Image:
-    """The image of a file, upright.
-
-    Raises:
-        BadInputError: If the file is not there, not an image, truncated, or too large to decode safely.
-    """
-    try:
-        return decode_image(path)
-    except BadInputError as error:
-        raise BadInputError(f"`{path}` cannot be read as an image: {error}.") from None
-
-
-@torch.inference_mode()
-def predict_images(
-    run: Runner, model: PreTrainedModel, processor: BaseImageProcessor, paths: list[str], top_k: int
-) -> list[dict]:
-    """Labels, probabilities and each expert's view of image files.
-
-    Args:
-        run: Runs the model: the model itself, or another backend, see `load_runner`.
-        model: Tells labels and training counts.
-        processor: Its image processor.
-        paths: Image files.
-        top_k: Labels for each image.
-
-    Returns:
-        For each path a dict: `path`; `labels`, the `top_k` most probable as dicts of `label`, `probability` and
-        `training_images` (None if unknown); `experts`, a list with the same for each expert; `gate_probs`, a list of
-        K weights, or None.
-    """
-    predictions = []
-    batches = [paths[start : start + PREDICTED_AT_ONCE] for start in range(0, len(paths), PREDICTED_AT_ONCE)]
-    for batch in tqdm(batches, desc="Predicting", unit="batch", disable=True if len(batches) < 2 else None):
-        inputs = processor([open_image(path) for path in batch], return_tensors="pt")
-        output = run(pixel_values=inputs["pixel_values"].to(model.device))
-        experts, gate = output.get("expert_logits"), output.get("gate_probs")
-        predictions += [
-            {
-                "path": path,
-                "labels": _top_labels(model, output["logits"][i], top_k),
-                "experts": [] if experts is None else [_top_labels(model, logits, top_k) for logits in experts[i]],
-                "gate_probs": None if gate is None else gate[i].tolist(),
-            }
-            for i, path in enumerate(batch)
-        ]
-    return predictions
-
-
-def _top_labels(model: PreTrainedModel, logits: Tensor, top_k: int) -> list[dict]:
-    probabilities, classes = logits.float().softmax(dim=-1).topk(min(top_k, len(logits)))
-    counts = getattr(model.config, "class_counts", None)
-    return [
-        {
-            "label": model.config.id2label[index],
-            "probability": probability,
-            "training_images": None if counts is None else counts[index],
-        }
-        for probability, index in zip(probabilities.tolist(), classes.tolist(), strict=True)
-    ]

@@ -61,10 +61,11 @@ thresholds all are measured; --json then writes the record, and draws it beside.
 """
 
 PREDICT = """\
-Name what is in images: the most probable labels, and what each expert and the gate made of them.
+Name what is in images: the most probable labels, and what each expert and the gate made of them. Each answer is written as
+soon as it is known; --json writes all of them at the end, also where an image that cannot be read or Ctrl-C ended it.
 
   tailmoe predict runs/quickstart shoe.png shirt.png
-  tailmoe predict runs/quickstart *.png --json predictions.json
+  tailmoe predict runs/quickstart *.png --on-bad-image skip --json predictions.json
   tailmoe predict runs/quickstart shoe.png --backend onnx-int8
 """
 

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from tailmoe.training.errors import BadInputError
 
+Runner = Callable[..., ModelOutput]
 NARROWEST = 16
 OUTPUTS = ("logits", "expert_logits", "gate_probs", "num_experts_used")
 
@@ -43,9 +44,7 @@ def fuse_for_inference(model: PreTrainedModel) -> PreTrainedModel:
     return with_fast_layout(model)
 
 
-def onnx_runner(
-    model: PreTrainedModel, processor: BaseImageProcessor, name: str, int8: bool = False
-) -> Callable[..., ModelOutput]:
+def onnx_runner(model: PreTrainedModel, processor: BaseImageProcessor, name: str, int8: bool = False) -> Runner:
     """The model as ONNX Runtime runs it on the CPU: called as the model is, with `pixel_values`.
 
     The export is kept in `onnx/model.onnx` of a model's folder for the next time, with int8 `model_int8.onnx` beside it;

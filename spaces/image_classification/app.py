@@ -45,7 +45,7 @@ def build_app(model: Classifier, baseline: Classifier | None = None) -> gr.Block
         `experts`, for each expert its three most probable classes; `gate`, the gate's weight of each expert or null;
         and `agreement`, a sentence.
         """
-        view = model.view(open_image(str(image["path"])))
+        view = model.view(open_image(str(image["path"]), model.processor))
         return {
             "labels": top(model, view.logits.softmax(dim=-1), panels.TOP_LABELS),
             "experts": [
@@ -59,7 +59,7 @@ def build_app(model: Classifier, baseline: Classifier | None = None) -> gr.Block
         """Everything that an image changes: answer, experts, comparison, and the panels of the prior."""
         if path is None:
             return panels.WAITING, "", panels.WAITING, None, panels.WAITING, ""
-        image = open_image(path)
+        image = open_image(path, model.processor)
         view = model.view(image)
         compared = panels.WAITING
         if baseline is not None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
-from PIL import Image, ImageOps
+from PIL import Image
+from transformers import BaseImageProcessor
 
 MOST_PIXELS = 40_000_000  # decoded: 120 MB
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
@@ -23,8 +24,8 @@ def _path_alone(payload: ImageData | None) -> str | None:
     return None if payload is None else payload.path
 
 
-def open_image(path: str) -> Image.Image:
-    """The first frame of an image file, upright, 8 bits a channel.
+def open_image(path: str, processor: BaseImageProcessor) -> Image.Image:
+    """The first frame of an image file as the model's image processor takes it: upright, 8 bits a channel.
 
     Raises:
         gr.Error: If it was not uploaded, is not an image, truncated, or larger than 40 megapixels.
@@ -37,16 +38,8 @@ def open_image(path: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path)
             image.load()
-        return _to_8_bits(ImageOps.exif_transpose(image))
+        return processor.fetch_images(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise gr.Error(f"This image has more than {MOST_PIXELS // 1_000_000} megapixels: make it smaller.") from None
     except Exception:  # on broken bytes Pillow's decoders raise errors of any type
         raise gr.Error("This file cannot be read as an image: choose a whole PNG, JPEG, GIF or WebP file.") from None
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit and float pixels scaled to 8 bits, where Pillow's own conversion would clip them."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    white = max(image.getextrema()[1], 65535 if image.mode.startswith("I") else 1)
-    return image.convert("F").point(lambda value: value * (255 / white) + 0.5).convert("L")

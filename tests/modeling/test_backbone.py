@@ -15,7 +15,15 @@ from tailmoe.modeling import (
     SNNLMoEConfig,
     SNNLMoEForImageClassification,
 )
-from tailmoe.modeling.backbone import Backbone, ExpertCopies, stage_names
+from tailmoe.modeling.backbone import (
+    CLASS_TOKEN_FIRST,
+    PATCH_FIRST,
+    QUERY_FIRST,
+    UNSUITABLE,
+    Backbone,
+    ExpertCopies,
+    stage_names,
+)
 
 STAGES = {"depths": [1, 1, 1, 1]}
 BLOCKS = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
@@ -149,6 +157,84 @@ def test_every_backbone_of_transformers_has_experts_or_is_refused(kind):
             return
         features, _ = model(some_images(config))
     assert features.shape == (2, 3, config.feature_size)
+
+
+def small_config(kind, **fields):
+    """A configuration of a token model, smaller where its fields allow it."""
+    config = CONFIG_MAPPING[kind]()
+    fields |= {"num_hidden_layers": 3, "image_size": 64, "patch_size": 16}
+    fields |= {} if kind == "pvt" else {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    given = {
+        name: value for name, value in fields.items() if isinstance(getattr(config, name, None), int | list | bool)
+    }
+    sides = ("image_size", "patch_size")
+    return CONFIG_MAPPING[kind](
+        **{n: [v] * 2 if n in sides and isinstance(getattr(config, n), list) else v for n, v in given.items()}
+    )
+
+
+@torch.no_grad()
+def first_tokens(config):
+    """The tokens of two images (2, tokens, D) before any of them has seen another."""
+    model, tokens = AutoModel.from_config(config).eval(), []
+    shape = model(torch.randn(2, 3, 64, 64)).last_hidden_state.shape[1:]
+    for module in model.modules():
+        module.register_forward_pre_hook(lambda _, given: tokens.extend(given[:1]))
+    model(torch.randn(2, 3, 64, 64))
+    return next(each for each in tokens if isinstance(each, torch.Tensor) and each.shape[1:] == shape)
+
+
+@pytest.mark.parametrize("kind", CLASS_TOKEN_FIRST)
+def test_the_token_that_is_taken_is_the_class_token(kind):
+    """Before the first block, a class token alone is the same for any image."""
+    tokens = first_tokens(small_config(kind))
+    assert torch.equal(tokens[0, 0], tokens[1, 0])
+    assert not torch.equal(tokens[0], tokens[1])
+    config = ICLMoEConfig(backbone_config=small_config(kind), num_labels=5, num_experts=2)
+    assert ICLMoEForImageClassification(config)(torch.randn(2, 3, 64, 64)).logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize("kind", PATCH_FIRST[:2] + PATCH_FIRST[3:])  # the other's first block is given a map
+def test_the_first_token_of_a_model_without_class_token_is_a_patch(kind):
+    tokens = first_tokens(small_config(kind))
+    assert not torch.equal(tokens[0, 0], tokens[1, 0])
+
+
+@pytest.mark.parametrize("config_class", [ICLMoEConfig, SNNLMoEConfig])
+@pytest.mark.parametrize("kind", UNSUITABLE)
+def test_a_backbone_without_features_of_the_whole_image_is_refused_with_the_reason(kind, config_class):
+    message = rf"A backbone of type {kind} cannot be used: {UNSUITABLE[kind]}"
+    for experts in (1, 3):
+        with pytest.raises(ValueError, match=message):
+            config_class(backbone_config={"model_type": kind}, num_experts=experts, num_labels=5)
+
+
+def test_a_masked_autoencoder_is_refused_in_any_form(tmp_path):
+    config = CONFIG_MAPPING["vit_mae"](**SMALL["vit"], mask_ratio=0.0)
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    for form in ({"backbone": str(tmp_path)}, {"backbone_config": config}, {"backbone_config": config.to_dict()}):
+        with pytest.raises(ValueError, match="it hides most patches of an image at random"):
+            ICLMoEConfig(**form)
+    with pytest.raises(ValueError, match="it hides most patches"):
+        SNNLMoEForImageClassification.from_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"), [("aimv2_vision_model", "use_head"), ("siglip_vision_model", "vision_use_head")]
+)
+def test_tokens_without_a_head_that_pools_them_are_refused(kind, head):
+    images = torch.randn(2, 3, 64, 64)
+    assert Backbone(small_config(kind))(images)[0].shape == (2, 1, 32)
+    config = small_config(kind)
+    setattr(config, head, False)
+    with pytest.raises(ValueError, match=f"A backbone of type {kind} cannot be used: it is not known which"):
+        Backbone(config)(images)
+
+
+def test_each_token_model_of_transformers_is_in_one_list():
+    kinds = [*CLASS_TOKEN_FIRST, *PATCH_FIRST, *QUERY_FIRST]
+    assert len(kinds) == len(set(kinds))
+    assert set(kinds) <= set(MODEL_MAPPING_NAMES)
 
 
 @pytest.mark.parametrize(

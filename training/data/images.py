@@ -1,19 +1,18 @@
 """Images decoded once and served as whole batches."""
 
-import io
 import logging
-import warnings
 from collections.abc import Iterable, Sequence
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
 import tailmoe.training.data.formats  # noqa: F401 (makes Pillow read HEIC where a package for it is installed)
+from tailmoe.modeling.image_loading import load_image
 from tailmoe.training.data.long_tailed import label_array
 from tailmoe.training.data.streaming import read_images
 from tailmoe.training.errors import BadInputError
@@ -24,34 +23,19 @@ NAMES_SHOWN = 5
 
 
 def decode_image(source: bytes | str) -> Image.Image:
-    """An image from its bytes or its path: upright, 8 bits a channel.
+    """An image from its bytes or its path: upright, 8 bits a channel, grey or colour.
 
     Raises:
         BadInputError: If it is missing, not an image, truncated, or too large to decode safely.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            image.load()
-        return _to_8_bits(ImageOps.exif_transpose(image))
+        return load_image(source)
     except FileNotFoundError:
         raise BadInputError("there is no such file") from None
     except Image.UnidentifiedImageError:
         raise BadInputError("it is not an image that Pillow knows") from None
     except Exception as error:  # on broken bytes Pillow's decoders raise errors of any type
         raise BadInputError(str(error).rstrip(".") or type(error).__name__) from None
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Integer and float pixels scaled to 8 bits, where Pillow's own conversion would clip them."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    pixels = np.asarray(image, dtype=np.float64)
-    if not np.isfinite(pixels).all():
-        raise ValueError("it has pixels that are not finite")
-    white = max(pixels.max(), 65535.0 if image.mode.startswith("I") else 1.0)
-    return Image.fromarray((pixels / white * 255).round().clip(0, 255).astype(np.uint8))
 
 
 class DecodedImages(torch.utils.data.Dataset):
@@ -193,15 +177,14 @@ def check_images(dataset: datasets.Dataset) -> None:
             raise BadInputError(f"Cannot read {unread[0]}; mend or remove it.")
 
 
-def processed(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
-    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8.
+def colour_options(image_processor: BaseImageProcessor) -> dict[str, bool]:
+    """Options with which an image processor of colour takes grey images too; many of transformers' own see to it on request."""
+    return {"do_convert_rgb": True} if np.size(image_processor.image_mean) == 3 else {}
 
-    Where it is one of colour, grey, palette and CMYK become colour, and transparency is laid over white; many of
-    transformers' own do not see to that themselves.
-    """
-    options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
-    if np.size(image_processor.image_mean) == 3:
-        options["do_convert_rgb"] = True
+
+def processed(images: list[Image.Image], image_processor: BaseImageProcessor) -> Tensor:
+    """What the image processor makes of the images before it scales and normalises them: (B, C, H, W), uint8."""
+    options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"} | colour_options(image_processor)
     try:
         processed = image_processor(images, **options)["pixel_values"]
     except (ValueError, TypeError) as error:

@@ -3,12 +3,15 @@
 Colours are those of Okabe and Ito and sequential maps.
 """
 
+import warnings
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+from tailmoe.training.figures.fonts import set_fonts
 
 DPI = 150
 MODEL_COLOUR, BASELINE_COLOUR = "#0072B2", "#D55E00"
@@ -38,4 +41,7 @@ def count_ticks(axis: object) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     FigureCanvasAgg(figure)  # whatever backend the user has chosen for his own figures
-    figure.savefig(path, dpi=DPI)
+    set_fonts(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the log has told
+        figure.savefig(path, dpi=DPI)

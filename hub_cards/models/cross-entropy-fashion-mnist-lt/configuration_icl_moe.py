@@ -61,6 +61,7 @@ class ICLMoEConfig(PreTrainedConfig):
 
     model_type = "icl_moe"
     keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "expert_logits",
         "representation_logits",
         "expert_features",
         "hidden_states",

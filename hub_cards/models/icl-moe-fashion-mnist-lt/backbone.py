@@ -18,6 +18,22 @@ from transformers.utils import ModelOutput
 
 from .early_exit import ComputedOnce, with_parts
 
+# models that give tokens and nothing pooled, the first of which is the class token
+CLASS_TOKEN_FIRST = (
+    *("data2vec-vision", "deit", "dpt", "internvl_vision", "pvt", "qianfan_ocr_vision", "radio", "vit", "vit_msn"),
+    "yolos",
+)
+PATCH_FIRST = ("idefics3_vision", "ijepa", "sam3_vit_model", "smolvlm_vision")
+QUERY_FIRST = (
+    *("conditional_detr", "d_fine", "dab-detr", "deformable_detr", "deimv2", "detr", "lw_detr", "pp_doclayout_v3"),
+    *("pp_doclayout_v4", "rf_detr", "rt_detr", "rt_detr_v2", "table-transformer"),
+)
+# models whose output holds no features of a whole image
+UNSUITABLE = {
+    "vit_mae": "it hides most patches of an image at random, in prediction too",
+    **dict.fromkeys(PATCH_FIRST, "it has no class token, and its first token is of one patch of the image"),
+    **dict.fromkeys(QUERY_FIRST, "it finds objects, and its first token is of one query"),
+}
 REFUSED = ("hgnet_v2", "pvt_v2")  # the one has no features, the other puts a batch together by the number of images
 COPY = re.compile(r"\.experts\.\d+\.")  # in the name of a parameter that each expert has of its own
 
@@ -26,7 +42,8 @@ def resolve_backbone(config: PreTrainedConfig) -> None:
     """Complete the fields of a configuration that a backbone decides, in place.
 
     Raises:
-        ValueError: If a field contradicts the backbone, or describes the network that it takes the place of.
+        ValueError: If a field contradicts the backbone, or describes the network that it takes the place of, or the backbone
+            gives no features of a whole image.
     """
     if isinstance(config.backbone_config, dict):
         config.backbone_config = AutoConfig.for_model(**config.backbone_config)
@@ -41,6 +58,8 @@ def resolve_backbone(config: PreTrainedConfig) -> None:
             raise ValueError(f"`expert_depth` is for a backbone, and there is none; got {config.expert_depth}.")
         config.image_size = 32 if config.image_size is None else config.image_size
         return
+    if own.model_type in UNSUITABLE:
+        raise ValueError(f"A backbone of type {own.model_type} cannot be used: {UNSUITABLE[own.model_type]}.")
     for name in ("hidden_sizes", "depths"):
         if tuple(getattr(config, name)) != tuple(getattr(type(config), name)):
             raise ValueError(f"`{name}` is of the network that a backbone takes the place of: leave it out.")
@@ -97,12 +116,22 @@ def _join(outputs: Sequence[Any]) -> Any:
     return first
 
 
-def _pooled(outputs: ModelOutput) -> Tensor:
+def _pooled(outputs: ModelOutput, model_type: str) -> Tensor:
+    """Features (B, D): those that the model pools, its class token, or the mean of its maps.
+
+    Raises:
+        ValueError: If it gives tokens of which none is known to be its class token.
+    """
     pooled = outputs.get("pooler_output")
     if pooled is None:
         pooled = outputs.last_hidden_state
-    # maps (B, D, H, W), tokens (B, tokens, D) with the class token first, or features (B, D)
-    return pooled.mean(dim=(-2, -1)) if pooled.dim() == 4 else pooled[:, 0] if pooled.dim() == 3 else pooled
+    if pooled.dim() == 4:  # maps (B, D, H, W)
+        return pooled.mean(dim=(-2, -1))
+    if pooled.dim() == 3 and model_type not in CLASS_TOKEN_FIRST:
+        raise ValueError(
+            f"A backbone of type {model_type} cannot be used: it is not known which of its tokens to take."
+        )
+    return pooled[:, 0] if pooled.dim() == 3 else pooled
 
 
 class Backbone(nn.Module):
@@ -150,7 +179,7 @@ class Backbone(nn.Module):
     def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Features (B, M, D), and on request the maps or tokens that the experts share, the first stage's first."""
         outputs = self.model(pixel_values, output_hidden_states=output_hidden_states, **self.options)
-        features = _pooled(outputs).unflatten(0, (self.num_experts, -1)).transpose(0, 1)
+        features = _pooled(outputs, self.model.config.model_type).unflatten(0, (self.num_experts, -1)).transpose(0, 1)
         states = (outputs.get("hidden_states") or ())[: self.num_shared_states]
         return features, [state for state in states if len(state) == len(pixel_values)]
 
@@ -166,7 +195,7 @@ class Backbone(nn.Module):
         }
         for index in range(self.num_experts):
             one_expert = with_parts(self.model, shared | {name: part.experts[index] for name, part in copies.items()})
-            go_on = yield _pooled(one_expert(pixel_values, **self.options))
+            go_on = yield _pooled(one_expert(pixel_values, **self.options), self.model.config.model_type)
             if go_on is not None:
                 pixel_values = pixel_values[go_on]
                 for stage in shared.values():

@@ -34,7 +34,7 @@ class SNNLMoEConfig(PreTrainedConfig):
     """
 
     model_type = "snnl_moe"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["hidden_states"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["expert_logits", "gate_probs", "hidden_states"]
     sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
 
     num_channels: int = 3

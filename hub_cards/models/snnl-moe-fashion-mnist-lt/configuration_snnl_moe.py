@@ -27,7 +27,7 @@ class SNNLMoEConfig(PreTrainedConfig):
     """
 
     model_type = "snnl_moe"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["hidden_states"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["expert_logits", "gate_probs", "hidden_states"]
 
     num_channels: int = 3
     image_size: int = 32

@@ -1,11 +1,15 @@
 """Image processor of both models."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import ImageInput, PILImageResampling
 from transformers.processing_utils import ImagesKwargs, Unpack
+
+from .image_loading import load_image, plain_image
 
 LUMA = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in grey (ITU-R BT.601)
 
@@ -19,7 +23,7 @@ class TailMoEImageProcessorKwargs(ImagesKwargs, total=False):
 class TailMoEImageProcessor(PilBackend):
     """Converts images to colour or grey, resizes them, scales them to [0, 1] and normalises them.
 
-    Any image that Pillow reads is accepted: palette, alpha (composed over white), CMYK, grey or colour.
+    Images may be files, addresses, images of Pillow in any mode, or arrays of 8 bits a channel: see `fetch_images`.
     """
 
     valid_kwargs = TailMoEImageProcessorKwargs
@@ -46,6 +50,19 @@ class TailMoEImageProcessor(PilBackend):
         """One value for each channel; the class defaults are written for colour."""
         values = (values,) * self.num_channels if isinstance(values, int | float) else tuple(values)
         return values[: self.num_channels]
+
+    def fetch_images(self, image_url_or_urls: ImageInput | str | os.PathLike) -> ImageInput:
+        """Images as training and prediction see them: of files the first frame, upright, with 8 bits a channel.
+
+        Transparency is laid over white, and 16-bit and float pixels are scaled. `load_image` of transformers, and so its
+        pipelines, throw the transparency away and clip the pixels; what this gives, they leave as it is. Lists are
+        lists of images, and arrays stay as they are.
+        """
+        if isinstance(image_url_or_urls, str | os.PathLike):
+            return load_image(image_url_or_urls)
+        if isinstance(image_url_or_urls, Image.Image):
+            return plain_image(image_url_or_urls)
+        return super().fetch_images(image_url_or_urls)
 
     def process_image(self, image: ImageInput, num_channels: int = 3, **kwargs) -> np.ndarray:
         # one image of any mode -> (num_channels, H, W)
