@@ -240,7 +240,7 @@ def test_metrics_logits_and_callbacks_are_the_users(trainer_with, icl):
         icl[0],
         callbacks=[counter := Count()],
         compute_metrics=lambda prediction: {"width": prediction.predictions.shape[1]},
-        preprocess_logits_for_metrics=lambda logits, labels: logits[0][:, :3],
+        preprocess_logits_for_metrics=lambda logits, labels: logits[:, :3],
     )
     trainer.train()
     assert counter.steps == 2
