@@ -15,15 +15,8 @@ from tailmoe.modeling import (
     SNNLMoEConfig,
     SNNLMoEForImageClassification,
 )
-from tailmoe.modeling.backbone import (
-    CLASS_TOKEN_FIRST,
-    PATCH_FIRST,
-    QUERY_FIRST,
-    UNSUITABLE,
-    Backbone,
-    ExpertCopies,
-    stage_names,
-)
+from tailmoe.modeling.backbone import Backbone, ExpertCopies, stage_names
+from tailmoe.modeling.backbone_config import CLASS_TOKEN_FIRST, PATCH_FIRST, QUERY_FIRST, UNSUITABLE
 
 STAGES = {"depths": [1, 1, 1, 1]}
 BLOCKS = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}

@@ -18,6 +18,7 @@ CODE = {
 }
 SHARED = {
     "backbone.py",
+    "backbone_config.py",
     "early_exit.py",
     "image_loading.py",
     "image_processing_tailmoe.py",
