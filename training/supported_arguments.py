@@ -90,6 +90,8 @@ REFUSED: dict[str, str] = {  # argument: what to do instead
     "remove_unused_columns": WHOLE_BATCHES,
 }
 WITHOUT_OPTIM_ARGS = ("sgd", "adamw_torch", "adamw_torch_fused", "adafactor", "lomo", "adalomo")
+# what transformers reads of `optim_args`; it passes over others, and `weight_decay` is an argument of its own
+OPTIM_ARGS = {"adagrad": ("lr_decay", "eps"), "rmsprop": ("momentum", "alpha", "eps", "centered")}
 ADAMS_KIND = ("adam", "ademamix", "lion")
 LEAST: dict[int, tuple[str, ...]] = {  # of whole numbers
     -1: ("max_steps",),
@@ -150,6 +152,9 @@ def refuse_without_effect(args: TrainingArguments) -> None:
     for name, (condition, holds) in needs.items():
         if name in changed and not holds:
             raise BadInputError(f"`{name}` {getattr(args, name)} needs {condition}; leave it out otherwise.")
+    for name in (args.optim_args or "").replace(" ", "").split(",") if optimizer in OPTIM_ARGS else ():
+        if name and name.partition("=")[0] not in OPTIM_ARGS[optimizer]:
+            raise BadInputError(f"`optim_args` of {optimizer} are {', '.join(OPTIM_ARGS[optimizer])}, got {name}.")
 
 
 def refuse_trainer_arguments(given: dict, objective: nn.Module | None) -> None:

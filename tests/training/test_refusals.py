@@ -41,7 +41,7 @@ def told(tmp_path, fashion, capsys):
         (["report_to=loudspeaker"], "loudspeaker is not supported"),
         (["optim=adamw_8bit"], "`training.optim=adamw_8bit` of the recipe: .*pip install -U bitsandbytes"),
         (["optim=grokadamw"], "`training.optim=grokadamw` of the recipe: .*pip install grokadamw"),
-        (["optim=adagrad", "optim_args=momentum"], "`training.optim=adagrad` of the recipe: "),
+        (["optim=adagrad", "optim_args=eps"], "`training.optim=adagrad` of the recipe: "),
         (["lr_scheduler_type=warmup_stable_decay"], "`lr_scheduler_kwargs` of the recipe: .*num_decay_steps"),
         (["lr_scheduler_kwargs={cycles: 3}"], "`lr_scheduler_kwargs` of the recipe: .*'cycles'"),
         (["dataloader_drop_last=true", "per_device_train_batch_size=999"], "`dataloader_drop_last` leaves nothing of"),

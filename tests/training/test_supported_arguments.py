@@ -129,6 +129,12 @@ def test_an_argument_that_another_leaves_without_effect_is_refused(name, tmp_pat
         LongTailTrainingArguments(output_dir=str(tmp_path), **{name: value})
 
 
+@pytest.mark.parametrize("given", ["speed=1", "eps=0.1, weight_decay=0.1"])
+def test_an_option_of_an_optimizer_that_nobody_reads_is_refused(given, tmp_path):
+    with pytest.raises(BadInputError, match=r"`optim_args` of rmsprop are momentum, .*, got (speed|weight_decay)="):
+        LongTailTrainingArguments(output_dir=str(tmp_path), optim="rmsprop", optim_args=given)
+
+
 def test_arguments_can_be_copied_and_made_anew_from_themselves(tmp_path):
     args = LongTailTrainingArguments(output_dir=str(tmp_path), learning_rate=0.3)
     assert dataclasses.replace(args, seed=3).learning_rate == 0.3
