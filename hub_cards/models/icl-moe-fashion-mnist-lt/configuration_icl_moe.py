@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .backbone import backbone_feature_size, resolve_backbone
+from .backbone_config import backbone_feature_size, resolve_backbone
 from .label_prior import check_label_prior
 from .validation import (
     check_at_least,
