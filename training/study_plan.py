@@ -8,9 +8,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tailmoe.training.arguments import LongTailTrainingArguments
+from tailmoe.training.build import build_config
 from tailmoe.training.data import load_long_tailed
 from tailmoe.training.recipe import MODELS, Recipe
-from tailmoe.training.run import build_config, check_folder, write_recipe
+from tailmoe.training.run import check_folder, write_recipe
 from tailmoe.training.side_by_side import Training
 
 

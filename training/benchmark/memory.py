@@ -102,7 +102,7 @@ def _write_parquet(path: Path, labels: list[int], pictures: list[bytes], classes
 def _train(folder: str, recipe: str, changes: list[str]) -> dict:
     """Train a few steps in a process of its own, which has imported what it needs, and return what it measured."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "tailmoe.training.run"])
+    context.set_forkserver_preload([__name__, "tailmoe.training.build"])
     with ProcessPoolExecutor(1, context) as pool:
         return pool.submit(_measure, folder, recipe, changes).result()
 
@@ -111,8 +111,8 @@ def _measure(folder: str, name: str, changes: list[str]) -> dict:
     """What `_train` returns, of this process, with a cache of its own."""
     from transformers import TrainerCallback
 
+    from tailmoe.training.build import make_trainer, prepare_images
     from tailmoe.training.recipe import load_recipe
-    from tailmoe.training.run import make_trainer, prepare_images
 
     multiprocessing.set_start_method("fork", force=True)  # of the processes that decode, as where nobody sets it
     datasets.config.HF_DATASETS_CACHE = Path(folder, "cache")
