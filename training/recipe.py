@@ -181,19 +181,7 @@ def _check_recipe(content: dict) -> None:
         "model", "model_type", content["model"], {name: config_fields(config) for name, (config, _) in MODELS.items()}
     )
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
-    _check_keys(content["training"], [field.name for field in fields(LongTailTrainingArguments)], "`training`")
-    for name in content["training"]:
-        if name in NOT_OF_A_RECIPE:
-            raise BadInputError(
-                f"`training.{name}` is of a Trainer in a script: leave it out; --resume continues a run, "
-                "and `tailmoe push RUN REPO` pushes a finished run."
-            )
-    for field in fields(LongTailTrainingArguments):
-        if field.name in content["training"] and (field.name, content["training"][field.name]) != ("bf16", "auto"):
-            value, default = content["training"][field.name], field.default
-            if default is None and value is not None:
-                default = KINDS.get(field.type)
-            _check_kind(f"training.{field.name}", value, default)
+    _check_training(content["training"], content["data"])
     if content.get("objective") is not None:
         objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
         _check_typed_section("objective", "type", content["objective"], objectives)
@@ -202,6 +190,27 @@ def _check_recipe(content: dict) -> None:
         for key in ("title", "description"):
             if key not in content["baseline"]:
                 raise BadInputError(f"`baseline` of the recipe lacks `{key}`.")
+
+
+def _check_training(training: dict, data: dict) -> None:
+    _check_keys(training, [field.name for field in fields(LongTailTrainingArguments)], "`training`")
+    for name in training:
+        if name in NOT_OF_A_RECIPE:
+            raise BadInputError(
+                f"`training.{name}` is of a Trainer in a script: leave it out; --resume continues a run, "
+                "and `tailmoe push RUN REPO` pushes a finished run."
+            )
+    if training.get("load_best_model_at_end") and not data.get("validation_per_class"):
+        raise BadInputError(
+            "`training.load_best_model_at_end` would choose the epoch on test images: set `data.validation_per_class`, so "
+            "many training images of each class to choose it on."
+        )
+    for field in fields(LongTailTrainingArguments):
+        if field.name in training and (field.name, training[field.name]) != ("bf16", "auto"):
+            value, default = training[field.name], field.default
+            if default is None and value is not None:
+                default = KINDS.get(field.type)
+            _check_kind(f"training.{field.name}", value, default)
 
 
 def _check_typed_section(section: str, type_key: str, values: dict, keys_of_type: dict[str, list[str]]) -> None:

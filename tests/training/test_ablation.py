@@ -55,7 +55,7 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     record = run_ablation(*arguments, groups=["balanced heads trained", "diversity of", "diversity weight"])
     changes = {(change["group"], change["name"]): change for change in record["changes"]}
     assert next(iter(changes)) == (None, "as it is")
-    assert len(changes) == 1 + 2 + 2 + 3
+    assert len(changes) == 1 + 2 + 3 + 3
     plain = changes[None, "as it is"]["study"]
     assert plain["recipe"]["data"]["validation_per_class"] == 1
     assert record["dataset"]["num_test"] == 10, "it was not measured on validation images"
@@ -65,7 +65,7 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     assert same[0] == same[1], "a weight of 1 was trained again beside the default 1.0"
     assert "cross_entropy" not in json.dumps(plain["recipe"])
     trained = trainings(tmp_path / "out", "quickstart")
-    assert trained == 1 + 1 + 1 + 2
+    assert trained == 1 + 1 + 2 + 2
     assert trainings(tmp_path / "out", "quickstart-baseline") == 1, (
         "plain cross-entropy does not change with the objective"
     )

@@ -65,6 +65,8 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
         "backbone.py",
         "early_exit.py",
         "label_prior.py",
+        "backbone_config.py",
+        "image_loading.py",
         "layers.py",
         "modeling_tailmoe.py",
         "validation.py",

@@ -207,3 +207,12 @@ def test_recipes_of_the_same_training_have_the_same_key_however_they_are_written
     assert load_recipe(str(recipe_file), ["objective.contrast_weight=0.5"]).training_key() != recipe.training_key()
     baseline = load_recipe("icl-cifar100-lt-100").baseline_recipe()
     assert baseline.training_key() == load_recipe("cross-entropy-cifar100-lt-100").training_key()
+
+
+def test_an_epoch_is_chosen_on_validation_images_or_not_at_all(recipe_file):
+    best = ["training.load_best_model_at_end=true", "training.eval_strategy=epoch"]
+    with pytest.raises(
+        BadInputError, match=r"would choose the epoch on test images: set `data\.validation_per_class`"
+    ):
+        load_recipe(str(recipe_file), best)
+    assert load_recipe(str(recipe_file), [*best, "data.validation_per_class=5"])

@@ -8,7 +8,7 @@ import pytest
 from tailmoe.training import cli
 from tailmoe.training.recipe import load_recipe
 from tailmoe.training.run import train_recipe
-from tailmoe.training.study import run_study
+from tailmoe.training.study import run_studies
 
 pytestmark = pytest.mark.slow
 NEEDS_DATA = pytest.mark.skipif(
@@ -17,7 +17,7 @@ NEEDS_DATA = pytest.mark.skipif(
 
 
 def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path):
-    study = run_study(load_recipe("quickstart"), [0, 1, 2], tmp_path, command="test")
+    study = run_studies({tmp_path: load_recipe("quickstart")}, [0, 1, 2], command="test")[tmp_path]
     ours, baseline = study["metrics"], study["baseline"]["metrics"]
     for metric, points in (("balanced_accuracy", 0.04), ("medium_accuracy", 0.12), ("few_accuracy", 0.12)):
         assert ours[metric]["mean"] >= baseline[metric]["mean"] + points, metric

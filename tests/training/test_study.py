@@ -100,7 +100,8 @@ def test_at_the_time_limit_what_is_left_is_told(recipes, tmp_path, capsys):
     words = [recipes[0], "--seeds", 0, "--output-dir", tmp_path / "out", "--set", "training.num_train_epochs=500"]
     assert study(*words, "--time-limit", "1s") == 124
     message = last_line(capsys)
-    assert "Time limit reached: 0 of 2 trainings are finished; left are out/seed-0/baseline (not begun)" in message
+    assert re.search(r"Time limit reached: 0 of 2 trainings are finished; left are out/seed-0/baseline \(", message)
+    assert "out/seed-0 (not begun)" in message
     assert message.endswith("Repeat the command to go on.")
 
 

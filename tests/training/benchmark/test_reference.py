@@ -134,7 +134,7 @@ def test_prototypes_confusion_and_hard_negatives_equal_the_loops(network):
     torch.testing.assert_close(objective.state_dict(), looped.state_dict(), **CLOSE)
 
 
-@pytest.mark.parametrize(("dtype", "rate", "tolerance"), [(torch.float64, 0.02, 1e-9), (torch.float32, 0.001, 1e-4)])
+@pytest.mark.parametrize(("dtype", "rate", "tolerance"), [(torch.float64, 0.02, 1e-9), (torch.float32, 0.0003, 1e-4)])
 def test_twenty_training_steps_follow_the_same_curve(network, dtype, rate, tolerance):
     """In float32 with small steps: large ones multiply the rounding of the first step at every further one."""
     model, objective = (module.to(dtype) for module in network)
