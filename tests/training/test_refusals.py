@@ -15,7 +15,8 @@ model: {model_type: snnl_moe, num_channels: 1, image_size: 28, hidden_sizes: [4,
 data: {name: DATA}
 training: {num_train_epochs: 1, learning_rate: 0.05, per_device_train_batch_size: 32, auto_augment: false}
 """
-CHOOSE = ("training.load_best_model_at_end=true", "training.eval_strategy=epoch", "data.validation_per_class=1")
+CHOOSE = ("training.load_best_model_at_end=true", "training.eval_strategy=epoch")
+CHOOSE += ("data.name=fashion_mnist_lt", "data.validation_per_class=1")
 
 
 @pytest.fixture
