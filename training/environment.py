@@ -17,7 +17,7 @@ def describe_environment() -> dict:
     """Command, commit, versions, hardware and date of this process, for a results file."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": current_commit(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "hardware": _hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -47,7 +47,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
+def current_commit() -> str | None:
     """Commit of the source tree, with `-dirty` when it has changes; None outside a checkout."""
     folder = Path(__file__).parent
     git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]

@@ -92,7 +92,7 @@ def train_side_by_side(
     failures: dict[Training, Failure] = {}
     running: dict[Training, BaseProcess] = {}
     context, asked_to_stop = _context(), False
-    with _received_signals() as received, status_lines(jobs) as lines:
+    with _received_signals() as received, status_lines(jobs) as lines, _none_left_behind(running):
         while True:
             stopping = bool(received) or (deadline is not None and time.monotonic() >= deadline)
             if not stopping:
@@ -117,6 +117,18 @@ def train_side_by_side(
                     elif not stopping:
                         failures[training] = _failure(training, process.exitcode)
                         logger.error("%s failed: %s", training, failures[training].reason)
+
+
+@contextlib.contextmanager
+def _none_left_behind(running: dict[Training, BaseProcess]) -> Iterator[None]:
+    """Let the processes save and end when an error ends the command."""
+    try:
+        yield
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join()
 
 
 def _take_over(trainings: list[Training], on_finished: Callable[[Training], None]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
 from tailmoe.training.checkpoints import share_done
 from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.environment import current_commit
 from tailmoe.training.errors import BadInputError, FailedTrainingsError, InterruptedTraining, TimeLimitReached
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.results import RESULTS_NAME
@@ -61,6 +62,7 @@ def run_studies(
     if not 1 <= jobs <= available_cores():
         raise BadInputError(f"`--jobs` must be at least 1 and at most the {available_cores()} cores, got {jobs}.")
     trainings = plan_trainings(studies, seeds, draw)
+    _check_commits(studies, seeds)
     whole: dict[Path, dict] = {}
 
     def look(_: Training | None = None) -> None:
@@ -83,6 +85,20 @@ def run_studies(
             f"{'; '.join(_what_is_left(each) for each in left)}. Repeat the command to go on."
         )
     return whole
+
+
+def _check_commits(studies: dict[Path, Recipe], seeds: list[int]) -> None:
+    """Raise `BadInputError` if seeds would be trained by another code than those that are finished."""
+    now = str(current_commit())
+    for folder in studies:
+        finished = [path for seed in seeds if (path := folder / f"seed-{seed}" / RESULTS_NAME).exists()]
+        for path in finished if len(finished) < len(seeds) else []:
+            before = str(json.loads(path.read_text())["commit"])
+            if before != now:
+                raise BadInputError(
+                    f"{path.parent} was trained at commit {before}, and this is {now}: go on at that commit, or train into "
+                    "another --output-dir."
+                )
 
 
 def _what_is_left(training: Training) -> str:

@@ -18,6 +18,7 @@ import yaml
 from tailmoe.training import cli
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.epoch_lines import duration
+from tailmoe.training.recipe import load_recipe
 from tailmoe.training.status_lines import status_lines
 
 TAILMOE = str(Path(sys.executable).with_name("tailmoe"))
@@ -120,6 +121,15 @@ def test_what_makes_no_sense_is_told_before_anything_is_trained(recipes, tmp_pat
     assert study(*recipes, *words, "--output-dir", tmp_path / "out") == 2
     assert re.search(message, last_line(capsys))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_goes_on_at_its_commit_alone(recipes, tmp_path, capsys):
+    (tmp_path / "out" / "seed-0").mkdir(parents=True)
+    written = {"name": "plain", "seed": 0, **load_recipe(recipes[1]).to_dict()}
+    (tmp_path / "out" / "seed-0" / "recipe.yaml").write_text(yaml.safe_dump(written))
+    (tmp_path / "out" / "seed-0" / "results.json").write_text('{"commit": "abc"}')
+    assert study(recipes[1], "--seeds", "0,1", "--output-dir", tmp_path / "out") == 2
+    assert "seed-0 was trained at commit abc, and this is" in last_line(capsys)
 
 
 def test_a_study_that_torchrun_starts_several_times_is_refused(recipes, tmp_path, capsys, monkeypatch):
