@@ -3,10 +3,12 @@
 import itertools
 from collections import deque
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import BaseImageProcessor
 
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmentation import BatchAugmentation, draw_mixup, mixup
@@ -32,6 +34,19 @@ class AugmentedBatches:
         self.args, self.augmentation, self.normalization = args, augmentation, normalization
         self.source: Iterator | None = None
         self.ready: deque[dict[str, Tensor]] = deque()
+
+    @classmethod
+    def of_arguments(cls, args: LongTailTrainingArguments, processor: BaseImageProcessor) -> Self:
+        """What the arguments ask for, on the images of an image processor."""
+        augmentation = BatchAugmentation(
+            crop_padding=args.crop_padding,
+            min_crop_area=args.min_crop_area,
+            horizontal_flip=args.horizontal_flip,
+            auto_augment=args.auto_augment,
+            cutout_size=args.cutout_size,
+            fill=tuple(round(255 * mean) for mean in processor.image_mean),
+        )
+        return cls(args, augmentation, Normalization(processor).to(args.device))
 
     def take(self, source: Iterator, num_batches: int, step: int) -> list[dict[str, Tensor]]:
         """The batches of the next update, fewer at the end of an epoch.

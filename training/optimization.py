@@ -21,6 +21,15 @@ def papers_sgd(model: nn.Module, args: LongTailTrainingArguments, fused: bool = 
     )
 
 
+def papers_scheduler(
+    args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer, last_from: float
+) -> torch.optim.lr_scheduler.LambdaLR | None:
+    """The scheduler of a run with a last stage, from progress `last_from` below 1 on, or with `lr_milestones`; else None."""
+    if last_from < 1:
+        return two_stage_scheduler(args, num_steps, optimizer, last_from)
+    return None if args.lr_milestones is None else multi_step_scheduler(args, num_steps, optimizer)
+
+
 def multi_step_scheduler(
     args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer
 ) -> torch.optim.lr_scheduler.LambdaLR:

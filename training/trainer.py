@@ -14,7 +14,6 @@ from transformers.utils import ModelOutput
 
 from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
 from tailmoe.training.arguments import LongTailTrainingArguments
-from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
 from tailmoe.training.data.encoded_images import place_images
@@ -22,12 +21,11 @@ from tailmoe.training.data.images import whole_batch
 from tailmoe.training.data.samplers import check_batches, lone_images, make_sampler
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping, loaded
-from tailmoe.training.evaluation import Normalization
 from tailmoe.training.faults import naming_single_values
 from tailmoe.training.hub_trainer import name_of_data
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.objectives.processes import average_gradients
-from tailmoe.training.optimization import multi_step_scheduler, papers_sgd, two_stage_scheduler
+from tailmoe.training.optimization import papers_scheduler, papers_sgd
 from tailmoe.training.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
 from tailmoe.training.supported_arguments import refuse_trainer_arguments
@@ -117,15 +115,7 @@ class LongTailTrainer(EvaluatingTrainer):
         if isinstance(model, TailMoEPreTrainedModel):
             tau = None if objective is None else objective.training_logit_adjustment
             model.config.training_logit_adjustment = tau
-        augmentation = BatchAugmentation(
-            crop_padding=args.crop_padding,
-            min_crop_area=args.min_crop_area,
-            horizontal_flip=args.horizontal_flip,
-            auto_augment=args.auto_augment,
-            cutout_size=args.cutout_size,
-            fill=tuple(round(255 * mean) for mean in processing_class.image_mean),
-        )
-        self._batches = AugmentedBatches(args, augmentation, Normalization(processing_class).to(args.device))
+        self._batches = AugmentedBatches.of_arguments(args, processing_class)
         self._graphs: StepGraphs | None = None
         self._term_sums = TermSums()
 
@@ -285,14 +275,10 @@ class LongTailTrainer(EvaluatingTrainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """As in transformers, or with `lr_milestones`; an objective with a last stage gets a schedule of its own for that stage."""
         last_from = 1.0 if self.objective is None else self.objective.last_stage_from()
-        if self.lr_scheduler is not None or (last_from >= 1 and self.args.lr_milestones is None):
-            return super().create_scheduler(num_training_steps, optimizer)
-        schedule = self.args, num_training_steps, optimizer or self.optimizer
-        self.lr_scheduler = (
-            multi_step_scheduler(*schedule) if last_from >= 1 else two_stage_scheduler(*schedule, last_from)
-        )
-        self._created_lr_scheduler = True
-        return self.lr_scheduler
+        if self.lr_scheduler is None:
+            self.lr_scheduler = papers_scheduler(self.args, num_training_steps, optimizer or self.optimizer, last_from)
+            self._created_lr_scheduler = self.lr_scheduler is not None
+        return self.lr_scheduler or super().create_scheduler(num_training_steps, optimizer)
 
     def kept_parts(self) -> dict[str, nn.Module]:
         """The objective, where it has a state."""
