@@ -115,9 +115,9 @@ def check_weights(where: str, missing: Iterable[str], unexpected: Iterable[str])
         missing: Names of the network's weights that are not there.
         unexpected: Names of weights there that the network does not have.
     """
-    for name in (*sorted(missing), *sorted(unexpected)):
+    if differing := [*sorted(missing), *sorted(unexpected)]:
         raise BadInputError(
-            f"{where} holds the weights of another network, such as one of an earlier version ({name} differs): train anew "
+            f"{where} holds the weights of another network, such as one of an earlier version ({differing[0]} differs): train anew "
             "in another folder."
         )
 

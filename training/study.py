@@ -61,8 +61,8 @@ def run_studies(
     deadline = None if time_limit is None else time.monotonic() + time_limit
     if not 1 <= jobs <= available_cores():
         raise BadInputError(f"`--jobs` must be at least 1 and at most the {available_cores()} cores, got {jobs}.")
-    trainings = plan_trainings(studies, seeds, draw)
     _check_commits(studies, seeds)
+    trainings = plan_trainings(studies, seeds, draw)
     whole: dict[Path, dict] = {}
 
     def look(_: Training | None = None) -> None:
