@@ -165,8 +165,8 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
             self.training or torch.is_grad_enabled() or traced
         )
 
-    def shared_modules(self) -> list[nn.Module]:
-        return [self.stem, self.shared_stages] if self.backbone is None else self.backbone.shared_modules()
+    def is_shared(self, name: str) -> bool:
+        return name.startswith(("stem.", "shared_stages.", "backbone.")) and ".experts." not in name
 
     def _shared_maps(self, pixel_values: Tensor) -> list[Tensor]:
         hidden = self.stem(pixel_values)

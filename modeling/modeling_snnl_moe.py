@@ -118,8 +118,8 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
             return logits
         return F.log_softmax(re_aimed(logits, self.config), dim=-1)  # log-probabilities again
 
-    def shared_modules(self) -> list[nn.Module]:
-        return [self.extractor] if self.backbone is None else self.backbone.shared_modules()
+    def is_shared(self, name: str) -> bool:
+        return name.startswith(("extractor.", "backbone."))
 
     def _extract(self, pixel_values: Tensor) -> tuple[Tensor, list[Tensor]]:
         # (B, channels, H, W) -> features (B, D), and each stage's maps

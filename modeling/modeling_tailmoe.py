@@ -27,10 +27,13 @@ class TailMoEPreTrainedModel(PreTrainedModel):
             fields: Of the model's configuration, such as `num_labels` and `num_experts`.
 
         Raises:
-            ValueError: If a field is wrong, or the backbone has no stages or blocks for experts to copy.
+            ValueError: If a field is wrong, the backbone has no stages or blocks for experts to copy, or the checkpoint lacks
+                a weight.
         """
         model = cls(cls.config_class(backbone=backbone, **fields))
-        model.backbone.load_weights(AutoModel.from_pretrained(backbone))
+        config = model.config.backbone_config
+        pretrained, info = AutoModel.from_pretrained(backbone, config=config, output_loading_info=True)
+        model.backbone.load_weights(pretrained, info["missing_keys"])
         return model
 
     def post_init(self) -> None:
@@ -68,14 +71,14 @@ class TailMoEPreTrainedModel(PreTrainedModel):
     def get_input_embeddings(self) -> None:
         """None: images have no embeddings whose weights a last layer could share; FSDP asks."""
 
-    def shared_modules(self) -> list[nn.Module]:
-        """The parts of the network that no expert has of its own."""
+    def is_shared(self, name: str) -> bool:
+        """Whether a module or parameter of this name is of the network and no expert has it of its own."""
         raise NotImplementedError
 
     def freeze_shared(self) -> None:
         """Train what experts have of their own alone."""
-        for module in self.shared_modules():
-            module.requires_grad_(False)
+        for name, weight in self.named_parameters():
+            weight.requires_grad_(not self.is_shared(name))
 
     def train(self, mode: bool = True) -> Self:
         """As in torch; frozen batch normalisation keeps its statistics."""

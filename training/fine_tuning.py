@@ -42,12 +42,11 @@ def add_lora(model: TailMoEPreTrainedModel, rank: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise BadInputError("`lora_rank` needs the package peft: pip install 'tailmoe[peft]'.") from None
-    shared = {id(module) for part in model.shared_modules() for module in part.modules()}
-    own = [name for name, weight in model.named_parameters() if not _lies_in(model, name, shared)]
+    own = [name for name, _ in model.named_parameters() if not model.is_shared(name)]
     names = [
         name
         for name, module in model.named_modules()
-        if id(module) in shared
+        if model.is_shared(name)
         and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
     ]
     if not names:
@@ -67,7 +66,3 @@ def merge_lora(model: nn.Module) -> None:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.get_base_layer())
     model.requires_grad_(True)
-
-
-def _lies_in(model: nn.Module, parameter: str, modules: set[int]) -> bool:
-    return id(model.get_submodule(parameter.rpartition(".")[0])) in modules

@@ -19,6 +19,8 @@ CODE = {
 SHARED = {
     "backbone.py",
     "backbone_config.py",
+    "backbone_features.py",
+    "backbone_passes.py",
     "early_exit.py",
     "image_loading.py",
     "image_processing_tailmoe.py",

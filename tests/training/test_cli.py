@@ -66,6 +66,8 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
         "early_exit.py",
         "label_prior.py",
         "backbone_config.py",
+        "backbone_features.py",
+        "backbone_passes.py",
         "image_loading.py",
         "layers.py",
         "modeling_tailmoe.py",

@@ -166,6 +166,6 @@ def test_lora_and_a_frozen_shared_part_exclude_each_other(fine_tune, capsys):
 
 def test_a_network_without_layers_for_lora_is_refused(monkeypatch):
     model = SNNLMoEForImageClassification(SNNLMoEForImageClassification.config_class(num_labels=3))
-    monkeypatch.setattr(model, "shared_modules", lambda: [])
+    monkeypatch.setattr(model, "is_shared", lambda name: False)
     with pytest.raises(BadInputError, match="`lora_rank` 2: the shared part has no layer that LoRA can change"):
         add_lora(model, 2)

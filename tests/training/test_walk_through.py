@@ -1,4 +1,4 @@
-"""The README's walk-through, its files and commands as they stand, on a few images of each class."""
+"""The walk-through of the training page, its files and commands as they stand, on a few images of each class."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 import tailmoe.training.data
 from tailmoe.training.data import load_long_tailed
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "training" / "README.md"
 FEW = """
 import datasets, numpy, tailmoe.training.data as data
 whole = data.load_long_tailed()
