@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageClassification, Trainer, TrainingArguments, pipeline
 
 CODE = {
-    "icl_moe": {"configuration_icl_moe.py", "modeling_icl_moe.py"},
+    "icl_moe": {"configuration_icl_moe.py", "early_exit.py", "modeling_icl_moe.py"},
     "snnl_moe": {"configuration_snnl_moe.py", "modeling_snnl_moe.py"},
 }
 SHARED = {
@@ -21,7 +21,6 @@ SHARED = {
     "backbone_config.py",
     "backbone_features.py",
     "backbone_passes.py",
-    "early_exit.py",
     "image_loading.py",
     "image_processing_tailmoe.py",
     "label_prior.py",
