@@ -152,7 +152,7 @@ def _tell_pushed(pushed: "Pushed") -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from tailmoe.training.demo import run_demo
+    from tailmoe.hub_cards.demo import run_demo
 
     run_demo(args.model, args.baseline, args.port)
     return 0
