@@ -18,9 +18,10 @@ test-common: $(READY)  ## fetch transformers' own common model tests and run the
 	$(BIN)/python tests/common/fetch.py
 	$(BIN)/python -m pytest -m "" -rs tests/common
 
-style: $(READY)  ## check and format the code
+style: $(READY)  ## check and format the code, and check who imports whom
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/lint-imports
 
 readme: $(READY)  ## render the README's tables from files in hub_cards
 	$(BIN)/python -m tailmoe.hub_cards.readme README.md hub_cards/results

@@ -1,10 +1,10 @@
 """Tables of the benchmark: for the terminal and for the README."""
 
-import json
 from pathlib import Path
 
-from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table
-from tailmoe.training.errors import BadInputError
+from tailmoe.hub_cards.results_table import format_table
+from tailmoe.training.benchmark.record import Benchmark
+from tailmoe.training.scores import NOT_MEASURED
 
 CAPTION = (
     "Median rates. Ratio: ours by the obvious way's (images one by one in a DataLoader with a process for each core, NCHW, "
@@ -15,23 +15,21 @@ CAPTION = (
 NO_BENCHMARK = "No benchmark has been measured yet."
 
 
-def benchmark_table(record: dict, markdown: bool = False) -> str:
+def benchmark_table(record: Benchmark, markdown: bool = False) -> str:
     """The figures of a benchmark and the machine they were measured on.
 
     Args:
-        record: As `tailmoe benchmark --json` writes it.
+        record: Of the benchmark.
         markdown: For the README instead of the terminal.
     """
-    hardware, versions = record["hardware"], record["versions"]
-    limits = ", ".join(f"{name} {limit['median']:,.0f} {limit['unit']}" for name, limit in record["limits"].items())
-    machine = (
-        hardware["accelerator"] if record["device"] == "cuda" else f"{hardware['cpu']}, {hardware['cores']} cores"
-    )
-    commit, _, changed = str(record["commit"]).partition("-")
+    hardware, versions = record.hardware, record.versions
+    limits = ", ".join(f"{name} {limit['median']:,.0f} {limit['unit']}" for name, limit in record.limits.items())
+    machine = hardware["accelerator"] if record.device == "cuda" else f"{hardware['cpu']}, {hardware['cores']} cores"
+    commit, _, changed = str(record.commit).partition("-")
     commit = f"{commit[:12]}{' with changes' if changed else ''}"
-    place = f"{machine}; torch {versions['torch']}; {limits}; {record['date']}, commit {commit}."
-    rows = [_row(figure) for figure in record["figures"]]
-    tables = [format_table(each, markdown) for each in (rows, _memory_rows(record.get("memory"))) if each]
+    place = f"{machine}; torch {versions['torch']}; {limits}; {record.date}, commit {commit}."
+    rows = [_row(figure) for figure in record.figures]
+    tables = [format_table(each, markdown) for each in (rows, _memory_rows(record.memory)) if each]
     return "\n\n".join([*tables, place])
 
 
@@ -41,16 +39,8 @@ def readme_benchmarks(results_dir: str | Path) -> str:
     Raises:
         BadInputError: If a file is not a benchmark.
     """
-    tables = []
-    for path in sorted((Path(results_dir) / "benchmarks").glob("*.json")):
-        try:
-            tables.append(benchmark_table(json.loads(path.read_text(encoding="utf-8")), markdown=True))
-        except (OSError, ValueError, TypeError) as error:
-            raise BadInputError(f"`{path}` cannot be read as JSON of a benchmark: {error}.") from None
-        except KeyError as error:
-            raise BadInputError(
-                f"`{path}` is not a benchmark, it lacks {error}: write it with `tailmoe benchmark --json`."
-            ) from None
+    paths = sorted((Path(results_dir) / "benchmarks").glob("*.json"))
+    tables = [benchmark_table(Benchmark.load(path), markdown=True) for path in paths]
     return "\n\n".join([*tables, CAPTION]) if tables else NO_BENCHMARK
 
 

@@ -50,7 +50,7 @@ def write_dataset(
         (written / "figures").mkdir(parents=True)
         about = parquet.write_splits(written, name, imbalance_factors, **options)
         counts_of = {_spoken(config): each["class_counts"] for config, each in about["configs"].items()}
-        bounds = {ShotBounds.of_results(each) for each in about["configs"].values()}
+        bounds = {ShotBounds(**each["shot_bounds"]) for each in about["configs"].values()}
         class_counts_figure(
             counts_of, about["label_names"], written / FIGURE, bounds.pop() if len(bounds) == 1 else None
         )
@@ -188,13 +188,13 @@ def config_table(about: dict, as_markdown: bool = False) -> str:
 
 
 def _group_sizes(config: dict) -> dict[str, str]:
-    groups = shot_groups(config["class_counts"], ShotBounds.of_results(config))
+    groups = shot_groups(config["class_counts"], ShotBounds(**config["shot_bounds"]))
     return {group: str(len(members)) for group, members in groups.items()}
 
 
 def _shot_captions(about: dict) -> list[str]:
     """What many, medium and few mean: once where it is the same for all configs, else for each."""
-    captions = {config: ShotBounds.of_results(each).caption for config, each in about["configs"].items()}
+    captions = {config: ShotBounds(**each["shot_bounds"]).caption for config, each in about["configs"].items()}
     if len(set(captions.values())) == 1:
         return [*captions.values()][:1]
     return [f"in `{config}` {caption}" for config, caption in captions.items()]

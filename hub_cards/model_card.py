@@ -1,27 +1,19 @@
 """The model card of a run, rendered from its results alone."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tailmoe.hub_cards import markdown
 from tailmoe.hub_cards.repository import check_repo_id
-from tailmoe.hub_cards.results_table import (
-    LISTED_CLASSES,
-    NOT_MEASURED,
-    format_table,
-    measured_images,
-    percent,
-    table_rows,
-)
+from tailmoe.hub_cards.results_table import LISTED_CLASSES, format_table, table_rows
+from tailmoe.hub_cards.study_of_run import find_study
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
-from tailmoe.training.errors import BadInputError
-from tailmoe.training.shot_groups import ShotBounds, shot_groups
+from tailmoe.training.results import RESULTS_NAME, DataDescription, RunResults, StudyResults
+from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, percent
 
 # of the models that are ours: their classes, and the objectives that train them
 MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
@@ -29,9 +21,6 @@ OBJECTIVE_CLASSES = {"icl_moe": "ICLObjective", "snnl_moe": "SNNLObjective"}
 # options of ICL's objective that leave nothing of it but cross-entropy
 CROSS_ENTROPY_ALONE = {"competition": "none", "collaboration_weight": 0, "diversity_weight": 0, "contrast_weight": 0}
 PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
-LICENSE = "apache-2.0"  # of what recipes train
-EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
-STUDY_NAME = "study.json"
 
 
 class _RecipeDumper(yaml.SafeDumper):
@@ -44,25 +33,20 @@ _RecipeDumper.add_representer(
 
 
 def render_model_card(
-    results: dict, repo_id: str | None = None, figures: Sequence[str] = (), study: dict | None = None
+    results: RunResults, repo_id: str | None = None, figures: Sequence[str] = (), study: StudyResults | None = None
 ) -> ModelCard:
     """Render the card of a run.
 
     Args:
-        results: Content of a run's `results.json`.
+        results: Of the run.
         repo_id: `owner/name` on the Hub, for the title and the example; the run's folder if None.
         figures: Paths of the figures, relative to the card.
-        study: Of the same recipe, as `tailmoe.training.study.summarise` returns it, shown where it has several seeds;
-            None if there is none.
-
-    Raises:
-        jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
+        study: The one that the run is of, shown where it has several seeds; None if there is none.
     """
-    dataset, metrics, kind = results["dataset"], results["metrics"], kind_of_model(results)
-    bounds = ShotBounds.of_results(dataset)
-    if study is not None and len(study["seeds"]) == 1:
+    dataset, metrics, kind = results.dataset, results.metrics, kind_of_model(results)
+    if study is not None and len(study.seeds) == 1:
         study = None  # the run itself
-    per_class = {} if metrics is None else dict(enumerate(metrics["per_class_accuracy"]))
+    per_class = {} if metrics is None else dict(enumerate(metrics.per_class_accuracy))
     scored = {c: accuracy for c, accuracy in per_class.items() if accuracy is not None}
     expert_rows = _expert_rows(results)
     content = render(
@@ -71,69 +55,53 @@ def render_model_card(
         title=_title(results, repo_id),
         repo_id=repo_id,
         results=results,
-        test_images=measured_images(results),
+        test_images=results.measured_images,
         kind=kind,
-        model_class=MODEL_CLASSES.get(results["model_type"]),
-        objective_class=OBJECTIVE_CLASSES[results["model_type"]] if kind in ("icl", "snnl", "mixture") else None,
+        model_class=MODEL_CLASSES.get(results.model_type),
+        objective_class=OBJECTIVE_CLASSES[results.model_type] if kind in ("icl", "snnl", "mixture") else None,
         study=study,
         study_table=None if study is None else format_table(_study_rows(study), markdown=True),
-        shot_caption=bounds.caption,
+        shot_caption=dataset.shot_bounds.caption,
         results_table=None if metrics is None else format_table(_result_rows(results), markdown=True),
         expert_table=format_table(expert_rows, markdown=True) if expert_rows else None,
-        group_table=format_table(_group_rows(dataset["class_counts"], bounds), markdown=True),
+        group_table=format_table(_group_rows(dataset), markdown=True),
         class_table=_class_table(dataset, per_class),
         hardest=min(scored, key=scored.get, default=None),
         figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
-        recipe=markdown.code_block(_recipe_yaml(results["recipe"]), "yaml"),
-        hub_dataset=hub_id(dataset["name"]),
+        recipe=markdown.code_block(_recipe_yaml(results.recipe), "yaml"),
+        hub_dataset=hub_id(dataset.name),
     )
     return ModelCard(content)
 
 
 def write_card(run: str | Path, repo_id: str | None = None) -> Path:
-    """Render the card of a run's folder anew, from `results.json`, `study.json` if any, and `figures/*.png`; return its path.
+    """Render the card of a run's folder anew, from its results, its figures and its study, and return its path.
 
     Raises:
-        BadInputError: If the folder holds no finished run, a study of another recipe, or `repo_id` is no name of a
+        BadInputError: If the folder holds no finished run, a study of another run, or `repo_id` is no name of a
             repository.
     """
     folder = Path(run)
     if repo_id is not None:
         check_repo_id(repo_id)
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        figures = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
-        study = _study_of(folder / STUDY_NAME, results)
-        card = render_model_card(results, repo_id, figures, study)
-    except OSError as error:
-        raise BadInputError(f"`{run}` holds no finished run: results.json: {error.strerror}.") from None
-    except BadInputError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise BadInputError(f"`{folder / 'results.json'}` cannot be read as the results of a run: {error}.") from None
-    except (KeyError, jinja2.UndefinedError) as error:
-        raise BadInputError(
-            f"`{folder / 'results.json'}` lacks what the card shows: {error}. `tailmoe train` writes all of it."
-        ) from None
+    results = RunResults.load(folder / RESULTS_NAME)
+    figures = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("figures/*.png"))]
+    card = render_model_card(results, repo_id, figures, find_study(folder, results))
     card.save(folder / "README.md")
     return folder / "README.md"
 
 
-def _study_of(path: Path, results: dict) -> dict | None:
-    """The study beside a run's results, if there is one."""
-    if not path.exists():
-        return None
-    study = json.loads(path.read_text(encoding="utf-8"))
-    if study["recipe"] != results["recipe"]:
-        raise BadInputError(f"`{path}` is a study of another recipe than that of the run beside it: remove it.")
-    return study
+def write_cards(folder: str | Path) -> None:
+    """Render the cards of a run and its baseline anew, or those of all runs of a study; raises as `write_card`."""
+    for path in sorted(Path(folder).glob(f"**/{RESULTS_NAME}")):
+        write_card(path.parent)
 
 
 def _recipe_yaml(recipe: dict) -> str:
     return yaml.dump(recipe, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110).strip()
 
 
-def kind_of_model(results: dict) -> str:
+def kind_of_model(results: RunResults) -> str:
     """What the network and its objective amount to.
 
     Returns:
@@ -141,10 +109,10 @@ def kind_of_model(results: dict) -> str:
         `"icl_network"`, ICL-MoE's network with cross-entropy alone; `"balanced_softmax"`, that network with Balanced
         Softmax; `"other"`, none of our models.
     """
-    if results["model_type"] not in MODEL_CLASSES:
+    if results.model_type not in MODEL_CLASSES:
         return "other"
-    config, objective = results["config"], results["recipe"]["objective"]
-    if results["model_type"] == "snnl_moe":
+    config, objective = results.config, results.recipe["objective"]
+    if results.model_type == "snnl_moe":
         return "mixture" if objective is None or objective.get("snnl_weight") == 0 else "snnl"
     if objective is not None and objective["type"] == "balanced_softmax":
         return "balanced_softmax"
@@ -153,22 +121,22 @@ def kind_of_model(results: dict) -> str:
     return "cross_entropy" if config["num_experts"] == 1 and not config["balanced_heads"] else "icl_network"
 
 
-def _title(results: dict, repo_id: str | None) -> str:
-    return markdown.one_line(results["name"]) if repo_id is None else repo_id.rpartition("/")[2]
+def _title(results: RunResults, repo_id: str | None) -> str:
+    return markdown.one_line(results.name) if repo_id is None else repo_id.rpartition("/")[2]
 
 
-def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
-    name, kind, metrics = markdown.one_line(results["dataset"]["name"]), kind_of_model(results), results["metrics"]
-    tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results["model_type"]]
+def _card_data(results: RunResults, repo_id: str | None) -> ModelCardData:
+    name, kind, metrics = markdown.one_line(results.dataset.name), kind_of_model(results), results.metrics
+    tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results.model_type]
     if kind != "other":
         tags.append("baseline" if kind == "cross_entropy" else "mixture-of-experts")
     on_hub = hub_id(name)
     return ModelCardData(
-        license=results.get("license", LICENSE),
-        base_model=results.get("base_model"),
+        license=results.license,
+        base_model=results.base_model,
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=list(dict.fromkeys([*tags, *PAPER_TAGS.get(results["model_type"], []), *results.get("tags", [])])),
+        tags=list(dict.fromkeys([*tags, *PAPER_TAGS.get(results.model_type, []), *results.tags])),
         datasets=None if on_hub is None else [on_hub],
         metrics=["accuracy"],
         model_name=_title(results, repo_id),
@@ -179,69 +147,63 @@ def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
                 task_type="image-classification",
                 task_name="Image classification",
                 dataset_type=on_hub or name,
-                dataset_name=f"{name}, imbalance factor {results['dataset']['imbalance_factor']:.4g}",
-                dataset_split="test" if _is_on_test(results) else "validation",
+                dataset_name=f"{name}, imbalance factor {results.setting['imbalance']}",
+                dataset_split="test" if results.measured_images == "test images" else "validation",
                 metric_type=metric,
                 metric_name=metric.replace("_", " "),
                 metric_value=value,
             )
-            for metric, value in metrics.items()
-            if isinstance(value, float)
+            for metric, value in metrics.scalars.items()
         ],
     )
 
 
-def _is_on_test(results: dict) -> bool:
-    return results["description"] is not None and not results["recipe"]["data"].get("validation_per_class")
-
-
-def _result_rows(results: dict) -> list[dict[str, str]]:
-    runs = [results] if results["baseline"] is None else [results["baseline"], results]
+def _result_rows(results: RunResults) -> list[dict[str, str]]:
+    runs = [results] if results.baseline is None else [results.baseline, results]
     rows = []
     for run, row in zip(runs, table_rows(results), strict=True):
-        experts = run["metrics"].get("expert_accuracy") or []
+        experts = run.metrics.expert_accuracy or []
         row["model"] = markdown.plain(row["model"])
         row["each expert"] = " / ".join(map(percent, experts)) if len(experts) > 1 else NOT_MEASURED
-        row["ECE"] = percent(run["metrics"]["ece"])
-        row["seed"] = str(run["seed"])
+        row["ECE"] = percent(run.metrics.ece)
+        row["seed"] = str(run.seed)
         rows.append(row)
     return rows
 
 
-def _study_rows(study: dict) -> list[dict[str, str]]:
+def _study_rows(study: StudyResults) -> list[dict[str, str]]:
     return [row | {"model": markdown.plain(row["model"])} for row in table_rows(study)]
 
 
-def _expert_rows(results: dict) -> list[dict[str, str]]:
-    runs = [run for run in (results["baseline"], results) if EXPERT_METRICS[0] in ((run or {}).get("metrics") or {})]
-    return [
-        {
-            "model": markdown.plain(run["title"]),
-            **{name.replace("_", " "): f"{run['metrics'][name]:.3f}" for name in EXPERT_METRICS},
-        }
-        for run in runs
-    ]
+def _expert_rows(results: RunResults) -> list[dict[str, str]]:
+    rows = []
+    for run in (results.baseline, results):
+        scalars = {} if run is None or run.metrics is None else run.metrics.scalars
+        if EXPERT_METRICS[0] in scalars:
+            shown = {name.replace("_", " "): f"{scalars[name]:.3f}" for name in EXPERT_METRICS}
+            rows.append({"model": markdown.plain(run.title)} | shown)
+    return rows
 
 
-def _group_rows(class_counts: Sequence[int], bounds: ShotBounds) -> list[dict[str, str]]:
+def _group_rows(dataset: DataDescription) -> list[dict[str, str]]:
     return [
         {
-            "classes with": bounds.ranges[group],
+            "classes with": dataset.shot_bounds.ranges[group],
             "classes": str(len(members)),
-            "training images": f"{sum(class_counts[c] for c in members):,}",
+            "training images": f"{sum(dataset.class_counts[c] for c in members):,}",
         }
-        for group, members in shot_groups(class_counts, bounds).items()
+        for group, members in dataset.shot_groups.items()
     ]
 
 
-def _class_table(dataset: dict, per_class: dict[int, float | None]) -> str | None:
-    counts = dataset["class_counts"]
+def _class_table(dataset: DataDescription, per_class: dict[int, float | None]) -> str | None:
+    counts = dataset.class_counts
     if len(counts) > LISTED_CLASSES:
         return None
     return format_table(
         [
             {"class": markdown.plain(name), "training images": f"{n:,}", "accuracy": percent(per_class.get(c))}
-            for c, (name, n) in enumerate(zip(dataset["label_names"], counts, strict=True))
+            for c, (name, n) in enumerate(zip(dataset.label_names, counts, strict=True))
         ],
         markdown=True,
     )

@@ -1,10 +1,9 @@
 """The table of the models in `hub_cards/models`, which anyone can load."""
 
-import json
 from pathlib import Path
 
-from tailmoe.hub_cards.results_table import format_table, setting, table_rows
-from tailmoe.training.errors import BadInputError
+from tailmoe.hub_cards.results_table import format_table, table_rows
+from tailmoe.training.results import RESULTS_NAME, RunResults
 
 SHOWN = ("parameters", "overall", "many", "medium", "few")
 CAPTION = (
@@ -25,14 +24,11 @@ def models_table(results_dir: str | Path) -> str:
 
 
 def _row(folder: Path) -> dict[str, str]:
-    try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        place, row = setting(results), table_rows(results)[-1]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadInputError(f"`{folder}` holds no results of a run: {error}. `tailmoe train` writes them.") from None
+    results = RunResults.load(folder / RESULTS_NAME)
+    row = table_rows(results)[-1]
     return {
         "model": f"[{folder.name}](hub_cards/models/{folder.name})",
         "method": row["model"],
-        **{title: place[title] for title in ("data", "imbalance", "epochs")},
+        **results.setting,
         **{title: row[title] for title in SHOWN},
     }

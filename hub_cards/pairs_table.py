@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent
-from tailmoe.training.errors import BadInputError
+from tailmoe.hub_cards.results_table import format_table
 from tailmoe.training.paired import compare, load_pairs
 from tailmoe.training.recipe_files import grid_names
+from tailmoe.training.results import StudyResults
+from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, percent
 
-SHARES = {
-    "expert_specialization_entropy": "routing entropy",
-    "gate_load_balance": "load entropy",
-    "pairwise_embedding_similarity": "expert similarity",
-}
+SHARES = dict(zip(EXPERT_METRICS, ("routing entropy", "load entropy", "expert similarity"), strict=True))
 CAPTION = (
     "Without and with the soft nearest neighbour loss: accuracy in % on test images after the last epoch, mean ± standard "
     "deviation over seeds. Gain: points, with the 95 % bootstrap interval over seeds. Effect: matched-pairs rank-biserial "
@@ -25,7 +22,7 @@ CAPTION = (
 NO_PAIRS = "No pair has been measured yet."
 
 
-def pairs_table(studies: Sequence[dict], markdown: bool = False) -> str:
+def pairs_table(studies: Sequence[StudyResults], markdown: bool = False) -> str:
     """A row for each study.
 
     Args:
@@ -45,30 +42,24 @@ def readme_pairs(results_dir: str | Path) -> str:
     return f"{pairs_table(load_pairs(paths), markdown=True)}\n\n{CAPTION}" if paths else NO_PAIRS
 
 
-def _row(study: dict, tests: dict[str, dict]) -> dict[str, str]:
-    try:
-        baseline, metrics = study["baseline"]["metrics"], study["metrics"]
-        accuracy = tests["accuracy"]
-        return {
-            "recipe": study["name"],
-            "epochs": f"{study['recipe']['training']['num_train_epochs']:g}",
-            "seeds": str(len(study["seeds"])),
-            "without": percent(baseline["accuracy"]),
-            "with": percent(metrics["accuracy"]),
-            "gain": _with_interval(accuracy, "difference", 100),
-            "effect": _with_interval(accuracy, "effect_size"),
-            "p": _p(accuracy),
-            **{
-                title: f"{baseline[name]['mean']:.3f} → {metrics[name]['mean']:.3f} ({_p(tests[name])})"
-                if name in tests
-                else NOT_MEASURED
-                for name, title in SHARES.items()
-            },
-        }
-    except KeyError as error:
-        raise BadInputError(
-            f"The study of {study.get('name')} lacks {error}: write it with `tailmoe study`."
-        ) from None
+def _row(study: StudyResults, tests: dict[str, dict]) -> dict[str, str]:
+    baseline, metrics, accuracy = study.baseline.metrics, study.metrics, tests["accuracy"]
+    return {
+        "recipe": study.name,
+        "epochs": study.setting["epochs"],
+        "seeds": str(len(study.seeds)),
+        "without": percent(baseline["accuracy"]),
+        "with": percent(metrics["accuracy"]),
+        "gain": _with_interval(accuracy, "difference", 100),
+        "effect": _with_interval(accuracy, "effect_size"),
+        "p": _p(accuracy),
+        **{
+            title: f"{baseline[name].mean:.3f} → {metrics[name].mean:.3f} ({_p(tests[name])})"
+            if name in tests
+            else NOT_MEASURED
+            for name, title in SHARES.items()
+        },
+    }
 
 
 def _with_interval(test: dict, name: str, factor: float = 1) -> str:

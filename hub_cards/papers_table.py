@@ -1,12 +1,13 @@
 """Our results on CIFAR-LT beside those that papers state."""
 
-import json
 from pathlib import Path
 
 import yaml
 
-from tailmoe.hub_cards.results_table import NOT_MEASURED, format_table, percent
+from tailmoe.hub_cards.results_table import format_table
 from tailmoe.training.recipe_files import grid_names, shipped_recipe
+from tailmoe.training.results import StudyResults
+from tailmoe.training.scores import NOT_MEASURED, percent
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SETTINGS = {
@@ -47,9 +48,8 @@ def _measured(results_dir: Path, recipe: str) -> str:
     path = results_dir / f"{recipe}.json"
     if not path.is_file():
         return NOT_MEASURED
-    study = json.loads(path.read_text(encoding="utf-8"))
-    shipped = shipped_recipe(recipe)
-    for recipe in (study["recipe"], shipped):
-        recipe["training"].pop("bf16", None)  # what the machine computes fastest with
-    as_shipped = all(study["recipe"].get(section) == shipped.get(section) for section in ("model", "data", "training"))
-    return percent(study["metrics"]["accuracy"]) if as_shipped else NOT_MEASURED
+    study, shipped = StudyResults.load(path), shipped_recipe(recipe)
+    for content in (study.recipe, shipped):
+        content["training"].pop("bf16", None)  # what the machine computes fastest with
+    as_shipped = all(study.recipe.get(section) == shipped.get(section) for section in ("model", "data", "training"))
+    return percent(study.metrics["accuracy"]) if as_shipped else NOT_MEASURED

@@ -13,15 +13,17 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
-from tailmoe.hub_cards.model_card import STUDY_NAME, write_card
+from tailmoe.hub_cards.model_card import write_card
 from tailmoe.hub_cards.repository import Pushed, Repository
+from tailmoe.hub_cards.study_of_run import find_study
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import load_recipe
-from tailmoe.training.results import RESULTS_NAME
+from tailmoe.training.results import RESULTS_NAME, STUDY_NAME, Results, RunResults, StudyResults
 from tailmoe.training.run import RECIPE_NAME
 
-NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", RESULTS_NAME, RECIPE_NAME)
-LISTED = re.compile(rf"{re.escape(STUDY_NAME)}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model(_int8)?\.onnx")
+CARD_NAME = "README.md"
+NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", RESULTS_NAME, RECIPE_NAME)
+LISTED = re.compile(rf"{CARD_NAME}|{STUDY_NAME}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model(_int8)?\.onnx")
 # a run of its own; caches; unfinished training
 LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
 LARGEST_DIFFERENCE = 1e-6
@@ -93,38 +95,40 @@ def push_run(
         for name in names:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(run) / name, staged / name)
-        write_card(staged, repo_id)  # tells what is wrong with the results, before they are changed
-        name = _remove_local_paths(staged)
+        results = RunResults.load(staged / RESULTS_NAME)
+        _stage_records(staged, results, find_study(Path(run), results))
         write_card(staged, repo_id)
+        names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
         _check_loads(staged, str(run))
         repository = Repository(repo_id, "model", private, revision, create_pr)
-        return repository.push(staged, names, f"Push of {name}")
+        return repository.push(staged, names, f"Push of {results.name}")
 
 
-def _remove_local_paths(folder: Path) -> str:
-    """Of absolute paths in the results, the study and the recipe leave the last part; return the run's name."""
+def _stage_records(folder: Path, results: RunResults, study: StudyResults | None) -> None:
+    """Write the results, the study and the recipe, with the last part alone of paths on this machine."""
     load_recipe(str(folder / RECIPE_NAME))  # the card says that it trains
-    recipe = _without_local_paths(yaml.safe_load((folder / RECIPE_NAME).read_text(encoding="utf-8")))
+    recipe = yaml.safe_load((folder / RECIPE_NAME).read_text(encoding="utf-8"))
+    _forget_paths(recipe)
     (folder / RECIPE_NAME).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    for path in (folder / STUDY_NAME, folder / RESULTS_NAME):
-        if path.exists():
-            content = _without_local_paths(json.loads(path.read_text(encoding="utf-8")))
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return content["name"]
+    for record, name in ((results, RESULTS_NAME), (study, STUDY_NAME)):
+        if record is not None:
+            _forget_paths_of(record)
+            record.save(folder / name)
 
 
-def _without_local_paths(content: dict) -> dict:
-    """Results, a study, a recipe or the baseline of one."""
-    if "command" in content:
-        content["command"] = shlex.join(_last_part(word) for word in shlex.split(content["command"]))
-    if "dataset" in content:
-        content["dataset"]["name"] = _last_part(content["dataset"]["name"])
-    for each in (content, content.get("recipe", {})):
+def _forget_paths_of(results: Results) -> None:
+    results.command = shlex.join(_last_part(word) for word in shlex.split(results.command))
+    results.dataset.name = _last_part(results.dataset.name)
+    _forget_paths(results.recipe)
+    if results.baseline is not None:
+        _forget_paths_of(results.baseline)
+
+
+def _forget_paths(recipe: dict) -> None:
+    """Those of a recipe and its baseline, in place."""
+    for each in (recipe, recipe.get("baseline") or {}):
         if "data" in each:
             each["data"] = {key: _last_part(value) for key, value in each["data"].items()}
-    if content.get("baseline") is not None:
-        _without_local_paths(content["baseline"])
-    return content
 
 
 def _last_part(value: object) -> object:

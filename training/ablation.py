@@ -1,23 +1,22 @@
 """Ablations: a recipe with one thing changed at a time, measured on validation images, in one table."""
 
 import dataclasses
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
 
+from tailmoe.training.ablation_record import Ablation, ArmResults, Change
 from tailmoe.training.environment import describe_environment
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.figures.sweeps import sweeps_figure
 from tailmoe.training.recipe import Recipe, load_recipe
 from tailmoe.training.recipe_files import RECIPES
+from tailmoe.training.results import StudyResults
 from tailmoe.training.study import run_studies
 
 AS_IT_IS = "as it is"
-# of each study; the rest is the same for all, or is with the runs: confusion matrices would make the record ten times as long
-RECORDED = ("title", "num_parameters", "recipe", "metrics", "train_seconds", "commit")
 
 
 def run_ablation(
@@ -29,7 +28,8 @@ def run_ablation(
     groups: Sequence[str] = (),
     jobs: int = 1,
     time_limit: float | None = None,
-) -> dict:
+    on_finished: Callable[[Path, StudyResults | None], None] = lambda folder, study: None,
+) -> Ablation:
     """Train the recipe as it is and with each change, and write `ablation.json` and `ablation.png`.
 
     A recipe with a baseline is changed in both arms. Finished runs are read, not trained again; an interrupted one is
@@ -42,12 +42,10 @@ def run_ablation(
         output_dir: Folder written to.
         validation_per_class: Training images of each class to measure on; the test split is not looked at.
         groups: Those to run; all if there is none.
-        jobs, time_limit: As in `run_studies`.
+        jobs, time_limit, on_finished: As in `run_studies`.
 
     Returns:
-        The content of `ablation.json`: `changes`, a list of dicts with `group`, `name`, `overrides`, `study` (the scalars
-        of `summarise`) and `baseline`, the study of the recipe's baseline with the same change or None, the recipe as it
-        is first; `dataset`; and how it was measured.
+        The content of `ablation.json`.
 
     Raises:
         BadInputError: If there are no changes for the recipe's objective, or a group does not exist.
@@ -55,47 +53,48 @@ def run_ablation(
     common = [*overrides, f"data.validation_per_class={validation_per_class}"]
     recipe = load_recipe(source, common)
     changes = _changes(recipe, groups)
-    entries = [_entry(source, common, None, AS_IT_IS, [])]
-    entries += [
-        _entry(source, common, group, str(name), changed)
-        for group, rows in changes.items()
-        for name, changed in rows.items()
-    ]
+    rows = [(None, AS_IT_IS, [])]
+    rows += [(group, str(name), changed) for group, of_group in changes.items() for name, changed in of_group.items()]
     environment = describe_environment()
-    folders: dict[str, Path] = {}  # by what is trained: a change that leaves an arm as it is costs no run of its own
-    studies: dict[Path, Recipe] = {}
-    for entry in entries:
-        for arm, variant in entry["arms"].items():
-            path = output_dir / f"{_slug(_full_name(entry))}{'-baseline' if arm == 'baseline' else ''}"
-            entry["arms"][arm] = folders.setdefault(variant.training_key(), path)
-            studies.setdefault(entry["arms"][arm], variant)
-    done = run_studies(studies, seeds, environment["command"], jobs, time_limit, draw=False)
-    for entry in entries:
-        arms = entry.pop("arms")
-        entry |= {arm: _scalars(done[arms[arm]]) if arm in arms else None for arm in ("study", "baseline")}
-    dataset = next(iter(done.values()))["dataset"]
-    record = {"recipe": recipe.name, "dataset": dataset, "seeds": seeds, "changes": entries, **environment}
-    (output_dir / "ablation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    studies, arms_of = _plan(source, common, rows, output_dir)
+    done = run_studies(studies, seeds, environment["command"], jobs, time_limit, draw=False, on_finished=on_finished)
+    results = {folder: ArmResults.of(study) for folder, study in done.items()}
+    record = Ablation(
+        recipe=recipe.name,
+        dataset=next(iter(done.values())).dataset,
+        seeds=seeds,
+        changes=[
+            Change(group, name, changed, results[arms["study"]], results.get(arms.get("baseline")))
+            for (group, name, changed), arms in zip(rows, arms_of, strict=True)
+        ],
+        **environment,
+    )
+    record.save(output_dir / "ablation.json")
     sweeps_figure(record, output_dir / "ablation.png")
     return record
 
 
-def _entry(source: str, common: list[str], group: str | None, name: str, changed: list[str]) -> dict:
-    """A row of the record, with the recipes of its arms in place of what they will be found to reach."""
-    variant = load_recipe(source, [*common, *changed])
+def _plan(
+    source: str, common: list[str], rows: list[tuple[str | None, str, list[str]]], output_dir: Path
+) -> tuple[dict[Path, Recipe], list[dict[str, Path]]]:
+    """What to train by the folder of its study, and for each change the folders of its arms."""
+    folders: dict[str, Path] = {}  # by what is trained: a change that leaves an arm as it is costs no run of its own
+    studies: dict[Path, Recipe] = {}
+    arms_of: list[dict[str, Path]] = []
+    for group, name, changed in rows:
+        slug, arms = re.sub(r"[^\w.]+", "-", name if group is None else f"{group} {name}"), {}
+        for arm, variant in _arms(load_recipe(source, [*common, *changed])).items():
+            path = output_dir / f"{slug}{'-baseline' if arm == 'baseline' else ''}"
+            arms[arm] = folders.setdefault(variant.training_key(), path)
+            studies.setdefault(arms[arm], variant)
+        arms_of.append(arms)
+    return studies, arms_of
+
+
+def _arms(variant: Recipe) -> dict[str, Recipe]:
     baseline = variant.baseline_recipe()
-    arms = {"study": dataclasses.replace(variant, baseline=None)} | (
-        {} if baseline is None else {"baseline": baseline}
-    )
-    return {"group": group, "name": name, "overrides": changed, "arms": arms}
-
-
-def _scalars(study: dict) -> dict:
-    runs = [
-        {"seed": run["seed"], "metrics": {name: run["metrics"][name] for name in study["metrics"]}}
-        for run in study["runs"]
-    ]
-    return {key: study[key] for key in RECORDED} | {"runs": runs}
+    alone = {"study": dataclasses.replace(variant, baseline=None)}
+    return alone if baseline is None else alone | {"baseline": baseline}
 
 
 def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
@@ -109,11 +108,3 @@ def _changes(recipe: Recipe, groups: Sequence[str]) -> dict[str, dict]:
         if group not in changes:
             raise BadInputError(f"`{group}` is no group of the ablation; the groups are {', '.join(changes)}.")
     return {group: rows for group, rows in changes.items() if not groups or group in groups}
-
-
-def _full_name(entry: dict) -> str:
-    return entry["name"] if entry["group"] is None else f"{entry['group']} {entry['name']}"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^\w.]+", "-", text)

@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.precision import fast_bfloat16
+from tailmoe.training.recipe_files import DEFAULT_EPOCHS
 from tailmoe.training.supported_arguments import check_numbers, refuse_arguments, refuse_without_effect
 
 
@@ -19,7 +20,7 @@ class LongTailTrainingArguments(TrainingArguments):
     """
 
     # defaults that differ
-    num_train_epochs: float = field(default=200, metadata={"help": "Passes over the training images."})
+    num_train_epochs: float = field(default=DEFAULT_EPOCHS, metadata={"help": "Passes over the training images."})
     per_device_train_batch_size: int = field(default=128, metadata={"help": "Images per device and step."})
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per device and evaluation step."})
     optim: str = field(default="sgd", metadata={"help": "Optimizer; any name that transformers knows."})

@@ -19,6 +19,7 @@ from tailmoe.training.errors import BadInputError, FaultError
 from tailmoe.training.fine_tuning import add_lora, backbone_processor
 from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.results import DataDescription
 from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.trainer import LongTailTrainer
 
@@ -34,7 +35,7 @@ class Images:
     train: DecodedImages | EncodedImages
     test: DecodedImages | EncodedImages
     processor: TailMoEImageProcessor
-    description: dict
+    description: DataDescription
 
 
 def prepare_images(recipe: Recipe) -> Images:
@@ -58,21 +59,20 @@ def prepare_images(recipe: Recipe) -> Images:
         processor.image_mean, processor.image_std = tuple(mean), tuple(std)
     counts = class_counts(train, len(label_names))
     bounds = ShotBounds.of(counts, recipe.training.get("many_above"), recipe.training.get("few_below"))
-    description = {
-        "name": recipe.data["name"],
-        "imbalance_factor": max(counts) / min(counts),
-        "selection": recipe.data.get("selection", "first"),
-        "class_counts": counts,
-        "label_names": label_names,
-        "shot_bounds": bounds._asdict(),
-        "num_train": len(train),
-        "num_test": len(test),
-        "left_out": splits.left_out,
-        "num_skipped": None
-        if None in (train.skipped, test.skipped)
-        else train.skipped + test.skipped + sum(splits.left_out.values()),
-        "num_shared": splits.num_shared,
-    }
+    unreadable = None if None in (train.skipped, test.skipped) else train.skipped + test.skipped
+    description = DataDescription(
+        name=recipe.data["name"],
+        imbalance_factor=max(counts) / min(counts),
+        selection=recipe.data.get("selection", "first"),
+        class_counts=counts,
+        label_names=label_names,
+        shot_bounds=bounds,
+        num_train=len(train),
+        num_test=len(test),
+        left_out=splits.left_out,
+        num_skipped=None if unreadable is None else unreadable + sum(splits.left_out.values()),
+        num_shared=splits.num_shared,
+    )
     return Images(train, test, processor, description)
 
 
@@ -123,10 +123,10 @@ def build_config(recipe: Recipe, **fields) -> PreTrainedConfig:
         return config_class(**given, **fields)
 
 
-def _build_model(recipe: Recipe, data: dict) -> PreTrainedModel:
-    names = data["label_names"]
+def _build_model(recipe: Recipe, data: DataDescription) -> PreTrainedModel:
+    names = data.label_names
     fields = {
-        "class_counts": data["class_counts"],
+        "class_counts": data.class_counts,
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
     }

@@ -14,6 +14,7 @@ from tailmoe.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from tailmoe.hub_cards.repository import Pushed
+    from tailmoe.training.results import StudyResults
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.model_card import write_cards
     from tailmoe.hub_cards.results_table import results_table
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.run import train_recipe
@@ -38,6 +40,7 @@ def _train(args: argparse.Namespace) -> int:
     output_dir = args.output_dir or Path("runs") / recipe.name
     results = train_recipe(recipe, output_dir, args.seed, args.resume, args.overwrite)
     if is_main_process():
+        write_cards(output_dir)
         sys.stdout.write(f"\n{results_table(results)}\n\nThe run is in {output_dir}: README.md is its card.\n")
     return 0
 
@@ -149,7 +152,7 @@ def _tell_pushed(pushed: "Pushed") -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from tailmoe.training.demo import run_demo
+    from tailmoe.hub_cards.demo import run_demo
 
     run_demo(args.model, args.baseline, args.port)
     return 0
@@ -168,6 +171,7 @@ def _benchmark(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
+    from tailmoe.hub_cards.model_card import write_cards
     from tailmoe.hub_cards.results_table import results_table, studies_table
     from tailmoe.training.recipe import load_recipe
     from tailmoe.training.study import run_studies
@@ -184,9 +188,10 @@ def _study(args: argparse.Namespace) -> int:
             raise BadInputError(f"Recipe `{recipe.name}` is given twice.")
         studies[folder] = recipe
 
-    def write(_: Path, study: dict) -> None:
-        is_file = args.json is None or args.json.suffix == ".json"
-        _write_json(args.json if is_file else args.json / f"{study['name']}.json", study)
+    def write(folder: Path, study: "StudyResults | None") -> None:
+        write_cards(folder)
+        if study is not None and args.json is not None:
+            study.save(args.json if args.json.suffix == ".json" else args.json / f"{study.name}.json")
 
     command = shlex.join(["tailmoe", *sys.argv[1:]])
     done = run_studies(studies, args.seeds, command, args.jobs, args.time_limit, on_finished=write)
@@ -197,13 +202,17 @@ def _study(args: argparse.Namespace) -> int:
 
 def _ablation(args: argparse.Namespace) -> int:
     from tailmoe.hub_cards.ablation_table import ablation_table
+    from tailmoe.hub_cards.model_card import write_cards
     from tailmoe.training.ablation import run_ablation
 
     output_dir = args.output_dir or Path("runs") / f"{Path(args.recipe).stem}-ablation"
     options = args.validation_per_class, args.groups, args.jobs, args.time_limit
-    record = run_ablation(args.recipe, args.overrides, args.seeds, output_dir, *options)
+    record = run_ablation(
+        args.recipe, args.overrides, args.seeds, output_dir, *options, lambda folder, _: write_cards(folder)
+    )
     sys.stdout.write(f"\n{ablation_table(record)}\n")
-    _write_json(args.json, record)
+    if args.json is not None:
+        record.save(args.json)
     return 0
 
 
@@ -217,7 +226,7 @@ def _compare(args: argparse.Namespace) -> int:
     for path in write_pair_figures(studies, args.output_dir):
         sys.stdout.write(f"{path}\n")
     _write_json(
-        args.json, [{"name": study["name"], **tests} for study, tests in zip(studies, compare(studies), strict=True)]
+        args.json, [{"name": study.name, **tests} for study, tests in zip(studies, compare(studies), strict=True)]
     )
     return 0
 

@@ -8,8 +8,9 @@ from tqdm.auto import tqdm
 from tailmoe.training.early_exit import set_early_exit
 from tailmoe.training.environment import describe_environment
 from tailmoe.training.evaluation import evaluate_images, images_for_model, load_model, shot_bounds_of
+from tailmoe.training.scores import ACCURACIES
 
-METRICS = ("accuracy", "balanced_accuracy", "many_accuracy", "medium_accuracy", "few_accuracy", "ece", "early_exit")
+METRICS = (*ACCURACIES.values(), "ece", "early_exit")
 
 
 def early_exit_curve(

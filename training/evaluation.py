@@ -1,7 +1,7 @@
 """A trained model, and its metrics on a split."""
 
-import json
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from tailmoe.training.metrics import (
     gate_load_balance,
     pairwise_embedding_similarity,
 )
+from tailmoe.training.results import RESULTS_NAME, RunResults
 from tailmoe.training.shot_groups import ShotBounds
 
 
@@ -171,7 +172,7 @@ def evaluate_model(
     counts = getattr(model.config, "class_counts", None)
     bounds = shot_bounds_of(model_name, counts)
     metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
-    return metrics | {"shot_bounds": bounds._asdict()}
+    return metrics | {"shot_bounds": asdict(bounds)}
 
 
 def images_for_model(
@@ -206,11 +207,11 @@ def images_for_model(
 
 
 def shot_bounds_of(model_name: str, class_counts: list[int] | None) -> ShotBounds:
-    """Those of the results beside a model, else of its training counts."""
-    path = cached_file(model_name, "results.json", _raise_exceptions_for_missing_entries=False)
-    if path is not None:
-        return ShotBounds.of_results(json.loads(Path(path).read_text(encoding="utf-8"))["dataset"])
-    return ShotBounds() if class_counts is None else ShotBounds.of(class_counts)
+    """Those of the results beside a model, else of its training counts; without counts there are no groups to bound."""
+    if class_counts is None:
+        return ShotBounds()
+    path = cached_file(model_name, RESULTS_NAME, _raise_exceptions_for_missing_entries=False)
+    return ShotBounds.of(class_counts) if path is None else RunResults.load(path).dataset.shot_bounds
 
 
 def data_of_run(run: str) -> dict:
@@ -219,7 +220,7 @@ def data_of_run(run: str) -> dict:
     Raises:
         BadInputError: If `run` is not the folder of a run.
     """
-    try:
-        return json.loads((Path(run) / "results.json").read_text())["recipe"]["data"]
-    except (OSError, ValueError, KeyError):
-        raise BadInputError(f"`{run}` has no results.json that names its data: give --data.") from None
+    path = Path(run) / RESULTS_NAME
+    if not path.is_file():
+        raise BadInputError(f"`{run}` has no {RESULTS_NAME} that names its data: give --data.")
+    return RunResults.load(path).recipe["data"]

@@ -17,7 +17,7 @@ from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.results import run_results, write_results
+from tailmoe.training.results import RESULTS_NAME, DataDescription, run_results
 from tailmoe.training.shot_groups import ShotBounds
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,9 @@ class HubTrainer(Trainer):
         Raises:
             BadInputError: If there are no training images, whose counts the card tells.
         """
+        from tailmoe.hub_cards.model_card import write_card
+        from tailmoe.training.figures.results import write_figures
+
         if not self.is_world_process_zero():
             return
         if self.class_counts is None:
@@ -90,27 +93,28 @@ class HubTrainer(Trainer):
             seed=self.args.seed,
             train_seconds=self.train_seconds,
             precision=self.args.precision,
+            license=license,
+            tags=[tags] if isinstance(tags, str) else tags or [],
+            base_model=finetuned_from or hub_id(config._name_or_path),
         )
-        results |= {
-            "license": license,
-            "tags": [tags] if isinstance(tags, str) else tags or [],
-            "base_model": finetuned_from or hub_id(config._name_or_path) or results["base_model"],
-        }
-        write_results(folder, results, self.hub_model_id)
+        write_figures(results, folder / "figures")
+        results.save(folder / RESULTS_NAME)
+        write_card(folder, self.hub_model_id)
 
-    def _describe_data(self, name: str) -> dict:
-        splits = {"num_train": self.train_dataset, "num_test": self.eval_dataset}
-        return {
-            "name": name,
-            "imbalance_factor": max(self.class_counts) / min(self.class_counts),
-            "class_counts": self.class_counts,
-            "shot_bounds": self._shot_bounds(self.class_counts)._asdict(),
-            "label_names": [self.model.config.id2label[c] for c in range(self.model.config.num_labels)],
-            **{
-                key: len(images) if isinstance(images, DecodedImages | EncodedImages) else 0
-                for key, images in splits.items()
-            },
-        }
+    def _describe_data(self, name: str) -> DataDescription:
+        num_train, num_test = (
+            len(images) if isinstance(images, DecodedImages | EncodedImages) else 0
+            for images in (self.train_dataset, self.eval_dataset)
+        )
+        return DataDescription(
+            name=name,
+            imbalance_factor=max(self.class_counts) / min(self.class_counts),
+            class_counts=self.class_counts,
+            shot_bounds=self._shot_bounds(self.class_counts),
+            label_names=[self.model.config.id2label[c] for c in range(self.model.config.num_labels)],
+            num_train=num_train,
+            num_test=num_test,
+        )
 
     def _measure(self) -> dict | None:
         if not isinstance(self.eval_dataset, DecodedImages | EncodedImages) or self.is_fsdp_enabled:

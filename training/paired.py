@@ -1,6 +1,5 @@
 """Studies of two arms with the same seeds: what the difference is, and whether chance explains it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,35 +7,35 @@ import numpy as np
 from scipy import stats
 
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.results import STUDY_NAME, StudyResults
+from tailmoe.training.scores import EXPERT_METRICS
 
-COMPARED = ("accuracy", "expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
+COMPARED = ("accuracy", *EXPERT_METRICS)
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 
 
-def load_pairs(paths: Sequence[str | Path]) -> list[dict]:
-    """Studies, each with a baseline, from files that `tailmoe study` wrote.
+def load_pairs(paths: Sequence[str | Path]) -> list[StudyResults]:
+    """Studies, each with a baseline, from files that `tailmoe study` wrote, or the folders they are in.
 
     Raises:
         BadInputError: If a file is no study, has no baseline, or its arms were not trained with the same seeds.
     """
     studies = []
     for path in map(Path, paths):
-        path = path / "study.json" if path.is_dir() else path
-        try:
-            study = json.loads(path.read_text(encoding="utf-8"))
-            seeds, baseline = study["seeds"], study["baseline"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise BadInputError(f"`{path}` is not a study: {error}. Write it with `tailmoe study`.") from None
-        if baseline is None:
+        path = path / STUDY_NAME if path.is_dir() else path
+        study = StudyResults.load(path)
+        if study.baseline is None:
             raise BadInputError(f"`{path}` has no baseline to compare with: give a study of a recipe that has one.")
-        if baseline["seeds"] != seeds:
-            raise BadInputError(f"`{path}`: the arms have different seeds, {seeds} and {baseline['seeds']}.")
+        if study.baseline.seeds != study.seeds:
+            raise BadInputError(
+                f"`{path}`: the arms have different seeds, {study.seeds} and {study.baseline.seeds}: train both with the same."
+            )
         studies.append(study)
     return studies
 
 
-def compare(studies: Sequence[dict]) -> list[dict]:
+def compare(studies: Sequence[StudyResults]) -> list[dict]:
     """What the model of each study differs in from its baseline, seed by seed.
 
     The p-values of one metric are corrected by Holm's method for the number of studies of one imbalance factor.
@@ -50,18 +49,16 @@ def compare(studies: Sequence[dict]) -> list[dict]:
     """
     tests = [
         {
-            metric: paired_test(
-                *([run["metrics"][metric] for run in arm["runs"]] for arm in (study, study["baseline"]))
-            )
+            metric: paired_test(study.values(metric), study.baseline.values(metric))
             for metric in COMPARED
-            if metric in study["runs"][0]["metrics"]
+            if metric in study.metrics
         }
         for study in studies
     ]
     families: dict[tuple, list[dict]] = {}
     for study, of_study in zip(studies, tests, strict=True):
         for metric, test in of_study.items():
-            families.setdefault((metric, study["recipe"]["data"].get("imbalance_factor")), []).append(test)
+            families.setdefault((metric, study.recipe["data"].get("imbalance_factor")), []).append(test)
     for family in families.values():
         for test, corrected in zip(family, holm([test["p_value"] for test in family]), strict=True):
             test["corrected_p_value"] = corrected

@@ -12,6 +12,7 @@ import yaml
 RECIPES = Path(__file__).parent / "recipes"
 GRIDS = RECIPES / "grids"
 BALANCED = 1  # imbalance factor
+DEFAULT_EPOCHS = 200  # of recipes that name none
 
 
 def recipe_names() -> list[str]:

@@ -1,13 +1,13 @@
-"""One training run: from a recipe to a folder with weights, results, figures and a card.
+"""One training run: from a recipe to a folder with weights, results and figures, of which a card can be made.
 
-The folder holds `model.safetensors`, `config.json`, `preprocessor_config.json`, the modeling code, `README.md` (the
-card), `results.json`, `recipe.yaml` and `figures/*.png`; while it trains, `checkpoint-<step>` folders. A baseline is a
-run of its own in `baseline/`.
+The folder holds `model.safetensors`, `config.json`, `preprocessor_config.json`, the modeling code, `results.json`,
+`recipe.yaml` and `figures/*.png`; while it trains, `checkpoint-<step>` folders. A baseline is a run of its own in
+`baseline/`.
 """
 
-import json
 import logging
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -20,21 +20,22 @@ from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.faults import naming_faults
 from tailmoe.training.figures.model import write_model_figures
+from tailmoe.training.figures.results import write_figures
 from tailmoe.training.fine_tuning import merge_lora
 from tailmoe.training.recipe import Recipe
-from tailmoe.training.results import RESULTS_NAME, run_results, write_results
+from tailmoe.training.results import RESULTS_NAME, RunResults, run_results
 from tailmoe.training.sharding import whole_model
-from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
 RECIPE_NAME = "recipe.yaml"
+LICENSE = "apache-2.0"  # of what recipes train
 
 
 def train_recipe(
     recipe: Recipe, output_dir: Path, seed: int, resume: bool = False, overwrite: bool = False, draw: bool = True
-) -> dict:
-    """Train the recipe, and its baseline first; return its results as `results.json` has them.
+) -> RunResults:
+    """Train the recipe, and its baseline first; return its results.
 
     Args:
         recipe: What to train.
@@ -52,7 +53,7 @@ def train_recipe(
     """
     check_folder(output_dir, recipe, seed, resume, overwrite)
     if (output_dir / RESULTS_NAME).exists() and not overwrite:
-        return json.loads((output_dir / RESULTS_NAME).read_text())
+        return RunResults.load(output_dir / RESULTS_NAME)
     images = prepare_images(recipe)
     parts = [(recipe, output_dir)]
     if (baseline_recipe := recipe.baseline_recipe()) is not None:
@@ -105,10 +106,12 @@ def check_folder(output_dir: Path, recipe: Recipe, seed: int, resume: bool, over
         )
 
 
-def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: dict | None, draw: bool) -> dict:
+def _train_one(
+    recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: RunResults | None, draw: bool
+) -> RunResults:
     if (output_dir / RESULTS_NAME).exists():
-        results = json.loads((output_dir / RESULTS_NAME).read_text())
-        check_same_data(results["dataset"], images.description, str(output_dir))
+        results = RunResults.load(output_dir / RESULTS_NAME)
+        check_same_data(asdict(results.dataset), asdict(images.description), str(output_dir))
         return results
     trainer, stop = make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
@@ -126,7 +129,7 @@ def _train_one(recipe: Recipe, output_dir: Path, seed: int, images: Images, base
             results = _measure(recipe, seed, images, baseline, model, trainer.args.on_bad_image, measured)
             _write(output_dir, model, images, results, draw)
     trainer.args.distributed_state.wait_for_everyone()
-    return json.loads((output_dir / RESULTS_NAME).read_text())
+    return RunResults.load(output_dir / RESULTS_NAME)
 
 
 def _tell_what_is_trained(recipe: Recipe, trainer: LongTailTrainer) -> None:
@@ -139,13 +142,13 @@ def _measure(
     recipe: Recipe,
     seed: int,
     images: Images,
-    baseline: dict | None,
+    baseline: RunResults | None,
     model: PreTrainedModel,
     on_bad_image: str,
     measured: dict,
-) -> dict:
+) -> RunResults:
     """The results of the trained model, with what its training measured."""
-    counts, bounds = images.description["class_counts"], ShotBounds.of_results(images.description)
+    counts, bounds = images.description.class_counts, images.description.shot_bounds
     return run_results(
         model,
         name=recipe.name,
@@ -156,21 +159,23 @@ def _measure(
         recipe=recipe.to_dict(),
         baseline=baseline,
         seed=seed,
+        license=LICENSE,
         **measured,
     )
 
 
-def _write(output_dir: Path, model: PreTrainedModel, images: Images, results: dict, draw: bool) -> None:
+def _write(output_dir: Path, model: PreTrainedModel, images: Images, results: RunResults, draw: bool) -> None:
     """All that a run leaves, `results.json` last; its checkpoints are then of no use."""
     model.save_pretrained(output_dir)
     images.processor.save_pretrained(output_dir)
-    models = {results["title"]: model}
-    if draw and results["baseline"] is not None:
-        trained = type(model).from_pretrained(output_dir / "baseline").to(model.device)
-        models = {results["baseline"]["title"]: trained} | models
     if draw:
-        names = images.description["label_names"]
+        models = {results.title: model}
+        if results.baseline is not None:
+            trained = type(model).from_pretrained(output_dir / "baseline").to(model.device)
+            models = {results.baseline.title: trained} | models
+        names = images.description.label_names
         write_model_figures(models, images.processor, images.test, names, output_dir / "figures")
-    write_results(output_dir, results, draw=draw)
+        write_figures(results, output_dir / "figures")
+    results.save(output_dir / RESULTS_NAME)
     for checkpoint in output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)

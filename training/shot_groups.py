@@ -1,14 +1,15 @@
 """Shot groups: classes by how many training images they have."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from tailmoe.training.errors import BadInputError
 
 
-class ShotBounds(NamedTuple):
+@dataclass(frozen=True)
+class ShotBounds:
     """Where the shot groups begin; the defaults are those of Liu et al., CVPR 2019.
 
     Args:
@@ -48,11 +49,6 @@ class ShotBounds(NamedTuple):
                 f"`few_below` must be at most `many_above` + 1, got {bounds.few_below} and {bounds.many_above}."
             )
         return bounds
-
-    @classmethod
-    def of_results(cls, dataset: dict) -> "ShotBounds":
-        """Those that a results file names in its `dataset`; 100 and 20 for one that was written before it did."""
-        return cls(**dataset.get("shot_bounds", {}))
 
     @property
     def ranges(self) -> dict[str, str]:

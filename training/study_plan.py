@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.build import build_config
 from tailmoe.training.data import load_long_tailed
 from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.recipe_files import DEFAULT_EPOCHS
 from tailmoe.training.run import check_folder, write_recipe
 from tailmoe.training.side_by_side import Training
 
@@ -61,7 +61,7 @@ def count_operations(recipe: Recipe) -> float:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = model_class(config).eval()
         model(torch.empty(1, config.num_channels, config.image_size, config.image_size))
-    epochs = recipe.training.get("num_train_epochs", LongTailTrainingArguments.num_train_epochs)
+    epochs = recipe.training.get("num_train_epochs", DEFAULT_EPOCHS)
     return float(counter.get_total_flops() * images * epochs)
 
 

@@ -76,8 +76,9 @@ class Classifier:
 
     def confusions(self, c: int) -> list[int]:
         """How many test images of a class were taken for each class, as the results tell."""
-        row = self.results["metrics"]["confusion_matrix"][c]
-        return row if isinstance(row, list) else [row.get(str(k), 0) for k in range(len(self.labels))]
+        line = self.results["metrics"]["confusion_matrix"][c]  # such as `0:90 7:10`
+        counts = dict(cell.split(":") for cell in line.split())
+        return [int(counts.get(str(k), 0)) for k in range(len(self.labels))]
 
     def view(self, image: Image.Image) -> View:
         """Look at one image."""

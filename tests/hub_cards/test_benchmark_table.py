@@ -1,6 +1,6 @@
 """The benchmark's table: for the terminal and for the README."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
@@ -18,23 +18,19 @@ def test_a_row_shows_rates_ratio_share_of_the_limit_and_what_is_wanted(benchmark
 
 
 def test_a_benchmark_of_an_accelerator_names_it_and_one_without_figures_its_limits(benchmark_record):
-    record = benchmark_record | {"device": "cuda", "figures": []}
+    record = replace(benchmark_record, device="cuda", figures=[])
     assert benchmark_table(record).startswith("Some GPU; torch 2.13.0; copy 30 GB/s")
 
 
 def test_the_readme_has_a_table_for_each_file_and_says_if_there_is_none(benchmark_record, tmp_path):
     assert readme_benchmarks(tmp_path) == NO_BENCHMARK
-    (tmp_path / "benchmarks").mkdir()
     for name in ("cpu", "cuda"):
-        (tmp_path / "benchmarks" / f"{name}.json").write_text(json.dumps(benchmark_record))
+        benchmark_record.save(tmp_path / "benchmarks" / f"{name}.json")
     assert readme_benchmarks(tmp_path).count("| part ") == 2
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [("{", "JSON"), ("[]", "JSON"), ('{"device": "cpu"}', "lacks 'hardware'")]
-)
-def test_a_file_that_is_no_benchmark_is_named(tmp_path, content, message):
+def test_a_file_that_is_no_benchmark_is_named(tmp_path):
     (tmp_path / "benchmarks").mkdir()
-    (tmp_path / "benchmarks" / "broken.json").write_text(content)
-    with pytest.raises(BadInputError, match=f"broken.json.*{message}"):
+    (tmp_path / "benchmarks" / "broken.json").write_text("[]")
+    with pytest.raises(BadInputError, match=r"broken.json` cannot be read as a benchmark: it holds list"):
         readme_benchmarks(tmp_path)

@@ -73,10 +73,10 @@ def test_a_block_of_code_holds_all_its_lines(text):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_name_changes_what_a_card_is(results, text):
     usual = render_model_card(results, figures=["figures/a.png"])
-    results["dataset"] |= {"name": text, "label_names": [text, "T-shirt", "Bag"]}
-    results["recipe"]["data"] = {"name": text}
-    results |= {"name": text, "title": text, "description": text, "command": f"tailmoe train {text}"}
-    results["baseline"] |= {"title": text, "description": text}
+    results.dataset.name, results.dataset.label_names = text, [text, "T-shirt", "Bag"]
+    results.recipe["data"] = {"name": text}
+    results.name = results.title = results.description = results.baseline.title = results.baseline.description = text
+    results.command = f"tailmoe train {text}"
     card = render_model_card(results, figures=["figures/a.png"])
     kinds = ("html_block", "html_inline", "heading_open", "image", "tr_open", "fence", "hr", "s_open")
     for kind in kinds:
@@ -88,8 +88,7 @@ def test_no_name_changes_what_a_card_is(results, text):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_name_changes_the_metadata_of_a_card(results, text, tmp_path):
-    results["dataset"]["name"] = text
-    results["name"] = text
+    results.dataset.name = results.name = text
     render_model_card(results).save(tmp_path / "README.md")
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.license == "apache-2.0"

@@ -1,6 +1,5 @@
 """The models in `hub_cards/models`: complete repositories whose cards say what their results say."""
 
-import json
 import os
 import re
 from pathlib import Path
@@ -14,10 +13,12 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.hub_cards.push import files_to_push
+from tailmoe.hub_cards.study_of_run import find_study
 from tailmoe.training.confusion import confusion_array
 from tailmoe.training.data import load_images, load_long_tailed
 from tailmoe.training.data.sources import KNOWN
 from tailmoe.training.evaluation import data_of_run, evaluate_images, evaluate_model
+from tailmoe.training.results import RunResults
 
 MODELS = Path(__file__).parents[2] / "hub_cards" / "models"
 FOLDERS = sorted(path for path in MODELS.iterdir() if path.is_dir())
@@ -41,29 +42,20 @@ def test_a_folder_is_a_complete_repository_of_files_that_a_run_writes(folder):
 
 
 def test_the_card_is_that_of_the_results_and_the_hub_finds_it_valid(folder, hub):
-    results, study = (json.loads((folder / f"{name}.json").read_text()) for name in ("results", "study"))
+    results = RunResults.load(folder / "results.json")
+    study = find_study(folder, results)
+    assert 0 in study.seeds, "its study is not in hub_cards/results"
     figures = sorted(path.relative_to(folder).as_posix() for path in folder.glob("figures/*.png"))
     assert (folder / "README.md").read_text() == str(render_model_card(results, figures=figures, study=study))
     ModelCard.load(folder / "README.md").validate(repo_type="model")
 
 
-def test_its_study_is_that_of_the_results_table(folder):
-    results, study = (json.loads((folder / f"{name}.json").read_text()) for name in ("results", "study"))
-    assert 0 in study["seeds"]
-    first = study["runs"][study["seeds"].index(0)]
-    assert results["metrics"] | first["metrics"] == results["metrics"]
-    files = (MODELS.parent / "results").glob(f"{study['name'].removesuffix('-baseline')}*.json")
-    measured = [json.loads(path.read_text()) for path in files]
-    arms = [arm for whole in measured for arm in (whole, whole["baseline"]) if arm is not None]
-    assert study["runs"] in [arm["runs"] for arm in arms if arm["name"] == study["name"]]
-
-
 def test_the_results_were_measured_at_a_commit_without_changes_and_tell_no_path(folder):
-    results = json.loads((folder / "results.json").read_text())
-    assert results["seed"] == 0
-    assert results["commit"]
-    assert "dirty" not in results["commit"]
-    assert not any(word.startswith("/") for word in results["command"].split())
+    results = RunResults.load(folder / "results.json")
+    assert results.seed == 0
+    assert results.commit
+    assert "dirty" not in results.commit
+    assert not any(word.startswith("/") for word in results.command.split())
 
 
 def test_the_examples_of_the_card_run_as_they_stand_but_for_their_paths_and_patience(
@@ -76,7 +68,7 @@ def test_the_examples_of_the_card_run_as_they_stand_but_for_their_paths_and_pati
         labels = datasets.ClassLabel(names=["cat", "dog", "cow"])  # another number of classes than the model's
         kept.cast_column("label", labels).to_parquet(tmp_path / f"{split}.parquet")
     images["test"][0]["image"].save(tmp_path / "image.png")
-    names = json.loads((folder / "results.json").read_text())["dataset"]["label_names"]
+    names = RunResults.load(folder / "results.json").dataset.label_names
     blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
@@ -98,18 +90,18 @@ def measured_data(folder):
 
 
 def test_the_weights_are_those_of_the_results_on_the_largest_and_the_smallest_class(folder):
-    results = json.loads((folder / "results.json").read_text())
+    results = RunResults.load(folder / "results.json")
     model, processor = (
         loader.from_pretrained(folder) for loader in (AutoModelForImageClassification, AutoImageProcessor)
     )
-    assert model.num_parameters() == results["num_parameters"]
-    assert list(model.config.id2label.values()) == results["dataset"]["label_names"]
+    assert model.num_parameters() == results.num_parameters
+    assert list(model.config.id2label.values()) == results.dataset.label_names
     assert processor.num_channels == model.config.num_channels
     test = load_long_tailed(**measured_data(folder))["test"]
     classes = [0, model.config.num_labels - 1]
     images = load_images(test.select(np.flatnonzero(np.isin(test["label"], classes))), processor)
     metrics = evaluate_images(model, processor, images, model.config.class_counts)
-    ours, theirs = (confusion_array(each["confusion_matrix"]) for each in (metrics, results["metrics"]))
+    ours, theirs = map(confusion_array, (metrics["confusion_matrix"], results.metrics.confusion_matrix))
     for row in classes:
         np.testing.assert_allclose(ours[row], theirs[row], atol=max(1, 0.002 * theirs[row].sum()))
 
@@ -121,7 +113,7 @@ def on_request_where_images_are_many(folder):
 
 @pytest.mark.parametrize("folder", map(on_request_where_images_are_many, FOLDERS))
 def test_evaluate_measures_what_the_card_states(folder):
-    expected = json.loads((folder / "results.json").read_text())["metrics"]
+    expected = RunResults.load(folder / "results.json").metrics
     metrics = evaluate_model(str(folder), measured_data(folder))
-    assert metrics["accuracy"] == pytest.approx(expected["accuracy"], abs=2e-3)
-    assert metrics["ece"] == pytest.approx(expected["ece"], abs=2e-3)
+    assert metrics["accuracy"] == pytest.approx(expected.accuracy, abs=2e-3)
+    assert metrics["ece"] == pytest.approx(expected.ece, abs=2e-3)

@@ -23,7 +23,7 @@ from tailmoe.hub_cards import push, repository
 from tailmoe.hub_cards.push import files_to_push, push_run
 from tailmoe.training import cli
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.study import summarise
+from tailmoe.training.results import StudyResults
 
 API = HfApi()
 REPO = "zoo/tiny-icl-moe"
@@ -51,8 +51,8 @@ def run(results, tmp_path):
     tailmoe.modeling.TailMoEImageProcessor(num_channels=1, size=size).save_pretrained(folder)
     (folder / "figures").mkdir()
     (folder / "figures" / "confusion.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    (folder / "results.json").write_text(json.dumps(results))
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results["recipe"]}))
+    results.save(folder / "results.json")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results.recipe}))
     (folder / "README.md").write_text("the card in the folder\n")
     (folder / "baseline").mkdir()
     (folder / "baseline" / "results.json").write_text("{}")
@@ -137,6 +137,18 @@ def test_pushing_again_changes_nothing_and_a_changed_run_is_one_more_commit(hub,
     assert "figures/accuracy_per_class.png" in published()
     assert "figures/confusion.png" not in published(), "a file that the run no longer has stayed"
     assert "figures/confusion.png" in published(first.oid), "an earlier revision can be pulled"
+
+
+def test_a_run_that_was_killed_before_its_card_was_written_is_pushed_with_it_and_with_its_study(
+    hub, run, quick, study
+):
+    (run / "README.md").unlink()
+    study.save(run.parent / "study.json")
+    push_run(run, REPO)
+    there = published()
+    assert set(there) == {*files_to_push(run), "README.md", "study.json"}
+    assert "The same over the seeds 3, 4, 5" in there["README.md"].decode()
+    assert StudyResults.from_dict(json.loads(there["study.json"])) == study
 
 
 def test_a_branch_and_a_pull_request_leave_main_alone(hub, run, quick):
@@ -243,19 +255,18 @@ def test_a_recipe_that_does_not_train_is_refused(hub, run, quick):
 
 def test_paths_of_this_machine_are_not_pushed(hub, run, quick, results):
     private = "/home/someone/secret project/birds"
-    results["command"] = f"tailmoe train quickstart --set 'data.name={private}' --output-dir ~/secret/runs --seed 1"
-    for part in (results, results["baseline"]):
-        part["dataset"]["name"] = part["recipe"]["data"]["name"] = private
-    (run / "results.json").write_text(json.dumps(results))
-    study = summarise([results]) | {"command": results["command"]}
-    (run / "study.json").write_text(json.dumps(study))
-    (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results["recipe"]}))
+    results.command = f"tailmoe train quickstart --set 'data.name={private}' --output-dir ~/secret/runs --seed 1"
+    for part in (results, results.baseline):
+        part.dataset.name = part.recipe["data"]["name"] = private
+    results.save(run / "results.json")
+    StudyResults.of([results], results.command).save(run.parent / "study.json")
+    (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results.recipe}))
     push_run(run, REPO)
     there = published()
     for name, content in there.items():
         assert b"secret" not in content, name
     expected = "tailmoe train quickstart --set data.name=birds --output-dir runs --seed 1"
-    assert json.loads(there["results.json"])["command"] == expected
+    assert [json.loads(there[f"{name}.json"])["command"] for name in ("results", "study")] == [expected] * 2
     assert f"`{expected}`" in there["README.md"].decode()
     assert yaml.safe_load(there["recipe.yaml"])["data"] == {"name": "birds"}
     assert "secret" in (run / "results.json").read_text(), "the run was changed"

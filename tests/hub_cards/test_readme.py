@@ -1,6 +1,5 @@
 """The README's tables: between their markers, from the files."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import pytest
 
 from tailmoe.hub_cards.readme import SECTIONS_OF_RESULTS, main, update_readme
+from tailmoe.training.ablation_record import Ablation, ArmResults, Change
 from tailmoe.training.errors import BadInputError
 
 SECTIONS = "\n\n".join(
@@ -20,12 +20,11 @@ README = f"# Title\n\n{SECTIONS}\n\nThe end.\n"
 def folder(study, results, benchmark_record, tmp_path):
     """A README with markers, a folder of one study and one benchmark, and beside it one of one model."""
     (tmp_path / "README.md").write_text(README)
-    (tmp_path / "results" / "benchmarks").mkdir(parents=True)
-    (tmp_path / "models" / "mine").mkdir(parents=True)
-    (tmp_path / "models" / "mine" / "results.json").write_text(json.dumps(results))
+    (tmp_path / "results").mkdir()
+    results.save(tmp_path / "models" / "mine" / "results.json")
     (tmp_path / "results" / "README.md").write_text("<!-- ablations -->\n<!-- /ablations -->\n")
-    (tmp_path / "results" / "quickstart.json").write_text(json.dumps(study))
-    (tmp_path / "results" / "benchmarks" / "cpu.json").write_text(json.dumps(benchmark_record))
+    study.save(tmp_path / "results" / "quickstart.json")
+    benchmark_record.save(tmp_path / "results" / "benchmarks" / "cpu.json")
     return tmp_path
 
 
@@ -42,7 +41,7 @@ def test_the_readme_gets_the_table_between_its_markers(folder):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "± " in line][:2]
     assert [row[0] for row in rows] == ["cross-entropy", "ICL-MoE"]
     assert rows[1][1:8] == ["quickstart", "fashion_mnist_lt", "125", "200", "3", "16-32-64", "312,345"]
-    assert rows[1][8] == "72.50 ± 1.80"
+    assert rows[1][8] == "72.24 ± 1.96"
     assert [row[-1] for row in rows] == ["—", "51"]
     assert rows[1][-3] == "—"
     update_readme(folder / "README.md", folder / "results")
@@ -71,9 +70,11 @@ def test_each_model_has_a_row_with_a_link_and_the_accuracy_of_its_weights(folder
     (line,) = [line for line in (folder / "README.md").read_text().splitlines() if "/models/" in line and "|" in line]
     row = [cell.strip() for cell in line.split("|")[1:-1]]
     assert row[:5] == ["[mine](hub_cards/models/mine)", "ICL-MoE", "fashion_mnist_lt", "125", "200"]
-    assert row[5:7] == ["312,345", f"{100 * results['metrics']['accuracy']:.1f}"]
+    assert row[5:7] == ["312,345", f"{100 * results.metrics.accuracy:.1f}"]
     (folder / "models" / "mine" / "results.json").write_text("{}")
-    with pytest.raises(BadInputError, match=r"mine` holds no results of a run: 'dataset'"):
+    with pytest.raises(
+        BadInputError, match=r"mine/results.json` cannot be read as the results of a run: it has no version"
+    ):
         update_readme(folder / "README.md", folder / "results")
     shutil.rmtree(folder / "models")
     update_readme(folder / "README.md", folder / "results")
@@ -89,13 +90,19 @@ def test_the_page_of_the_results_has_the_table_and_the_figure_of_each_ablation(f
     page, ablations = folder / "results" / "README.md", folder / "results" / "ablations"
     main([str(folder / "README.md"), str(folder / "results")])
     assert page.read_text() == "<!-- ablations -->\nNo ablation has been measured yet.\n<!-- /ablations -->\n"
-    changes = [
-        {"group": group, "name": name, "overrides": [], "study": study, "baseline": None}
-        for group, name in ((None, "as it is"), ("without", "competition"))
-    ]
-    record = {"recipe": "quickstart", "dataset": study["dataset"], "seeds": [0], "changes": changes}
-    ablations.mkdir()
-    (ablations / "icl.json").write_text(json.dumps(record | {"command": "tailmoe ablation quickstart without"}))
+    arm, names = ArmResults.of(study), ((None, "as it is"), ("without", "competition"))
+    record = Ablation(
+        recipe="quickstart",
+        dataset=study.dataset,
+        seeds=[0],
+        changes=[Change(group, name, [], arm, None) for group, name in names],
+        command="tailmoe ablation quickstart without",
+        commit="abc123",
+        versions={},
+        hardware={},
+        date="2026-11-23",
+    )
+    record.save(ablations / "icl.json")
     (ablations / "icl.png").touch()
     main([str(folder / "README.md"), str(folder / "results")])
     text = page.read_text()
@@ -104,7 +111,9 @@ def test_the_page_of_the_results_has_the_table_and_the_figure_of_each_ablation(f
     assert "seed 0. Difference" in text
     assert "![accuracy of each change](ablations/icl.png)" in text
     (ablations / "icl.json").write_text("{}")
-    with pytest.raises(BadInputError, match=r"icl.json` is not an ablation: 'command'. Write it with"):
+    with pytest.raises(
+        BadInputError, match=r"icl.json` cannot be read as an ablation: it has no version.*`tailmoe ablation` writes"
+    ):
         update_readme(page, folder / "results", SECTIONS_OF_RESULTS)
 
 

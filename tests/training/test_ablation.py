@@ -53,25 +53,25 @@ def test_the_papers_sweeps_are_among_the_changes():
 def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_path):
     arguments = ("quickstart", tiny, [0], tmp_path / "out", 1)
     record = run_ablation(*arguments, groups=["balanced heads trained", "diversity of", "diversity weight"])
-    changes = {(change["group"], change["name"]): change for change in record["changes"]}
+    changes = {(change.group, change.name): change for change in record.changes}
     assert next(iter(changes)) == (None, "as it is")
     assert len(changes) == 1 + 2 + 3 + 3
-    plain = changes[None, "as it is"]["study"]
-    assert plain["recipe"]["data"]["validation_per_class"] == 1
-    assert record["dataset"]["num_test"] == 10, "it was not measured on validation images"
-    assert [run["seed"] for run in plain["runs"]] == [0]
-    assert changes["balanced heads trained", "along"]["study"] == plain, "the default was trained again"
-    same = changes["diversity weight", "1"]["study"], changes["diversity of", "deviations"]["study"]
+    plain = changes[None, "as it is"].study
+    assert plain.recipe["data"]["validation_per_class"] == 1
+    assert record.dataset.num_test == 10, "it was not measured on validation images"
+    assert [run["seed"] for run in plain.runs] == [0]
+    assert changes["balanced heads trained", "along"].study == plain, "the default was trained again"
+    same = changes["diversity weight", "1"].study, changes["diversity of", "deviations"].study
     assert same[0] == same[1], "a weight of 1 was trained again beside the default 1.0"
-    assert "cross_entropy" not in json.dumps(plain["recipe"])
+    assert "cross_entropy" not in json.dumps(plain.recipe)
     trained = trainings(tmp_path / "out", "quickstart")
     assert trained == 1 + 1 + 2 + 2
     assert trainings(tmp_path / "out", "quickstart-baseline") == 1, (
         "plain cross-entropy does not change with the objective"
     )
-    assert all(change["baseline"]["title"] == "cross-entropy" for change in record["changes"])
-    same = [change for change in record["changes"] if change["group"] in (None, "diversity of")]
-    assert run_ablation(*arguments, groups=["diversity of"])["changes"] == same
+    assert all(change.baseline.title == "cross-entropy" for change in record.changes)
+    same = [change for change in record.changes if change.group in (None, "diversity of")]
+    assert run_ablation(*arguments, groups=["diversity of"]).changes == same
     assert trainings(tmp_path / "out", "quickstart") == trained
     table = ablation_table(record)
     assert "diversity of: deviations" in table
@@ -104,11 +104,9 @@ def test_both_arms_are_changed_and_an_arm_that_stays_the_same_is_not_trained_aga
     record = run_ablation("snnl-quickstart", tiny, [0], tmp_path, 1, groups=["distance", "number of experts"])
     assert trainings(tmp_path, "snnl-quickstart") == 1 + 1 + 2, "the recipe's own values were trained again"
     assert trainings(tmp_path, "snnl-quickstart-baseline") == 1 + 2
-    changes = {(change["group"], change["name"]): change for change in record["changes"]}
-    assert changes["distance", "Euclidean"]["baseline"] == record["changes"][0]["baseline"]
-    assert changes["number of experts", "8"]["baseline"]["recipe"]["model"]["num_experts"] == 8
-    assert (
-        changes["number of experts", "2"]["study"]["num_parameters"] < record["changes"][0]["study"]["num_parameters"]
-    )
+    changes = {(change.group, change.name): change for change in record.changes}
+    assert changes["distance", "Euclidean"].baseline == record.changes[0].baseline
+    assert changes["number of experts", "8"].baseline.recipe["model"]["num_experts"] == 8
+    assert changes["number of experts", "2"].study.num_parameters < record.changes[0].study.num_parameters
     assert "gain: above the baseline with the same change" in ablation_table(record)
     assert (tmp_path / "ablation.png").stat().st_size > 10_000

@@ -1,9 +1,10 @@
-"""Which class was taken for which: counted and stored without zeros, and read from results of any age."""
+"""Which class was taken for which: counted, stored without zeros, and read."""
 
 import json
 
 import numpy as np
 import pytest
+from made_up import made_up_metrics, made_up_run
 from sklearn.metrics import confusion_matrix
 
 from tailmoe.training.confusion import confusion_array, count_confusions
@@ -14,17 +15,16 @@ MANY = 8142  # classes of iNaturalist 2018, with three validation images each
 
 
 @pytest.mark.parametrize(("classes", "images"), [(1, 3), (2, 1), (7, 300), (300, 50)])
-def test_counts_are_those_of_scikit_learn_in_memory_in_a_file_and_of_an_older_file(classes, images):
+def test_counts_are_those_of_scikit_learn(classes, images):
     labels, predictions = np.random.default_rng(classes).integers(0, classes, (2, images))
     expected = confusion_matrix(labels, predictions, labels=range(classes))
     counted = count_confusions(labels, predictions, classes)
-    for stored in (counted, json.loads(json.dumps(counted)), expected.tolist()):
-        assert np.array_equal(confusion_array(stored), expected)
-    assert all(count > 0 for row in counted for count in row.values())
+    assert np.array_equal(confusion_array(counted), expected)
+    assert ":0" not in " ".join(counted), "a count of zero was stored"
 
 
 def test_groups_of_classes_are_summed_in_rows_and_columns():
-    stored = [{"0": 3, "2": 1}, {"1": 2}, {"0": 4}]
+    stored = ["0:3 2:1", "1:2", "0:4"]
     assert confusion_array(stored, [1, 0, 1]).tolist() == [[2, 0], [0, 8]]
 
 
@@ -32,16 +32,12 @@ def test_a_matrix_of_eight_thousand_classes_is_stored_by_its_images_and_drawn(tm
     generator = np.random.default_rng(0)
     labels, predictions = np.repeat(np.arange(MANY), 3), generator.integers(0, MANY, 3 * MANY)
     stored = count_confusions(labels, predictions, MANY)
-    assert len(json.dumps(stored, indent=2)) < 2e6, "as lists of counts it is above 700 MB"
-    run = {
-        "title": "many",
-        "dataset": {
-            "class_counts": [MANY - c for c in range(MANY)],
-            "label_names": [f"class {c}" for c in range(MANY)],
-        },
-        "metrics": {"accuracy": 0.0, "confusion_matrix": stored},
-        "baseline": None,
-    }
+    assert len(json.dumps(stored, indent=2)) < 4e5, "as lists of counts it is above 700 MB"
+    run = made_up_run(
+        class_counts=[MANY - c for c in range(MANY)],
+        label_names=[f"class {c}" for c in range(MANY)],
+        metrics=made_up_metrics(0.5, confusion_matrix=stored),
+    )
     confusion_figure(run, tmp_path / "confusion.png")
     assert (tmp_path / "confusion.png").stat().st_size > 10_000
 

@@ -276,7 +276,7 @@ def test_the_command_line_tells_of_a_full_disk_and_of_changed_images_in_one_line
     def fill(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results.json")
 
-    monkeypatch.setattr("tailmoe.training.results.write_figures", lambda *args: None)  # they take long
+    monkeypatch.setattr("tailmoe.training.run.write_figures", lambda *args: None)  # they take long
     monkeypatch.setattr("tailmoe.training.run.write_model_figures", fill)
     status, said = train_command()
     assert (status, said) == (1, "tailmoe: [Errno 28] No space left on device: 'results.json'")

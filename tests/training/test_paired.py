@@ -4,9 +4,11 @@ import copy
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up import made_up_metrics, made_up_run, made_up_study
 from scipy import stats
 
 from tailmoe.hub_cards.pairs_table import NO_PAIRS, pairs_table, readme_pairs
@@ -16,39 +18,26 @@ from tailmoe.training.figures.pairs import seeds_figure, similarity_figure
 from tailmoe.training.paired import compare, holm, load_pairs, paired_test, rank_biserial
 
 
-def arm(accuracies, title, entropy):
-    runs = [
-        {
-            "seed": seed,
-            "metrics": {
-                "accuracy": accuracy,
-                "expert_specialization_entropy": entropy + accuracy / 10,
-                "gate_load_balance": 0.9,
-                "pairwise_embedding_similarity": 0.1,
-                "expert_similarity_matrix": [[1.0, 0.1], [0.1, 1.0]],
-            },
-        }
-        for seed, accuracy in enumerate(accuracies)
-    ]
-    names = ("accuracy", "expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
-    values = {name: [run["metrics"][name] for run in runs] for name in names}
-    return {
-        "name": "snnl-mnist",
-        "title": title,
-        "seeds": list(range(len(runs))),
-        "recipe": {"data": {"name": "mnist"}, "training": {"num_train_epochs": 4}},
-        "runs": runs,
-        "metrics": {name: {"mean": float(np.mean(v)), "std": float(np.std(v))} for name, v in values.items()},
-        "baseline": None,
-    }
+def run_of(seed, accuracy, title, entropy, baseline=None):
+    metrics = made_up_metrics(
+        accuracy,
+        expert_specialization_entropy=entropy + accuracy / 10,
+        gate_load_balance=0.9,
+        pairwise_embedding_similarity=0.1,
+        expert_similarity_matrix=[[1.0, 0.1], [0.1, 1.0]],
+    )
+    return made_up_run(title, "snnl-mnist", seed=seed, metrics=metrics, baseline=baseline)
 
 
 @pytest.fixture
 def pair():
     """A study of ten seeds in which the model is better with each seed."""
-    baseline = [0.90 + 0.001 * seed for seed in range(10)]
-    model = [value + 0.002 + 0.0003 * seed for seed, value in enumerate(baseline)]
-    return arm(model, "SNNL-MoE", 0.5) | {"baseline": arm(baseline, "mixture", 0.4)}
+    runs = []
+    for seed in range(10):
+        baseline = run_of(seed, 0.90 + 0.001 * seed, "mixture", 0.4)
+        accuracy = baseline.metrics.accuracy + 0.002 + 0.0003 * seed
+        runs.append(run_of(seed, accuracy, "SNNL-MoE", 0.5, baseline))
+    return made_up_study(*runs)
 
 
 def test_the_smallest_p_value_of_ten_seeds_is_that_of_all_signs_equal(pair):
@@ -71,7 +60,7 @@ def test_the_p_value_is_the_share_of_all_signs_with_a_rank_sum_as_far_out():
 
 
 def test_arms_turned_round_turn_the_signs_round(pair):
-    model, baseline = ([run["metrics"]["accuracy"] for run in side["runs"]] for side in (pair, pair["baseline"]))
+    model, baseline = (side.values("accuracy") for side in (pair, pair.baseline))
     there, back = paired_test(model, baseline), paired_test(baseline, model)
     assert back["p_value"] == there["p_value"]
     assert back["effect_size"] == -there["effect_size"]
@@ -99,14 +88,13 @@ def test_holm_by_hand():
 
 def test_data_sets_are_corrected_for_those_of_the_same_imbalance_factor(pair):
     other, long_tailed = copy.deepcopy(pair), copy.deepcopy(pair)
-    long_tailed["recipe"]["data"]["imbalance_factor"] = 100
+    long_tailed.recipe["data"]["imbalance_factor"] = 100
     tests = [test["accuracy"] for test in compare([pair, other, long_tailed])]
     assert [test["corrected_p_value"] for test in tests] == pytest.approx([4 / 2**10, 4 / 2**10, 2 / 2**10])
 
 
 def test_the_command_prints_every_pair_and_draws_both_figures(pair, tmp_path, capsys):
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "study.json").write_text(json.dumps(pair))
+    pair.save(tmp_path / "study" / "study.json")
     words = [
         "compare",
         str(tmp_path / "study"),
@@ -118,7 +106,7 @@ def test_the_command_prints_every_pair_and_draws_both_figures(pair, tmp_path, ca
     assert cli.main(words) == 0
     out = capsys.readouterr().out
     assert re.search(
-        r"90\.45 ± 0\.29 +90\.7[89] ± 0\.\d\d +\+0\.3[34] \(\+0\.\d\d to \+0\.\d\d\) +\+1\.00 \(\+1\.00 to \+1\.00\)",
+        r"90\.45 ± 0\.30 +90\.7[89] ± 0\.\d\d +\+0\.3[34] \(\+0\.\d\d to \+0\.\d\d\) +\+1\.00 \(\+1\.00 to \+1\.00\)",
         out,
     )
     assert re.search(r"0\.490 → 0\.591 \(0\.00\d+\)", out)
@@ -131,7 +119,8 @@ def test_the_command_prints_every_pair_and_draws_both_figures(pair, tmp_path, ca
 def test_other_numbers_give_another_picture(pair, draw, tmp_path):
     draw([pair], tmp_path / "first.png")
     changed = copy.deepcopy(pair)
-    changed["runs"][0]["metrics"] |= {"accuracy": 0.5, "expert_similarity_matrix": [[1.0, -0.9], [-0.9, 1.0]]}
+    metrics = changed.runs[0].metrics
+    metrics.accuracy, metrics.expert_similarity_matrix = 0.5, [[1.0, -0.9], [-0.9, 1.0]]
     draw([changed], tmp_path / "second.png")
     assert (tmp_path / "first.png").read_bytes() != (tmp_path / "second.png").read_bytes()
 
@@ -139,20 +128,17 @@ def test_other_numbers_give_another_picture(pair, draw, tmp_path):
 def test_the_readme_has_the_recipes_of_the_grid_alone(pair, tmp_path):
     (tmp_path / "snnl-quickstart.json").write_text("{}")
     assert readme_pairs(tmp_path) == NO_PAIRS
-    (tmp_path / "snnl-mnist.json").write_text(json.dumps(pair))
+    pair.save(tmp_path / "snnl-mnist.json")
     assert pairs_table([pair], markdown=True) in readme_pairs(tmp_path)
 
 
 def test_what_is_no_study_of_two_arms_is_told(pair, tmp_path):
     path = tmp_path / "study.json"
-    with pytest.raises(BadInputError, match=r"study.json` is not a study: .*No such file"):
+    with pytest.raises(BadInputError, match=r"study.json` cannot be read as a study: No such file"):
         load_pairs([tmp_path])
-    path.write_text("{")
-    with pytest.raises(BadInputError, match=r"is not a study.*tailmoe study"):
-        load_pairs([path])
-    path.write_text(json.dumps(pair | {"baseline": None}))
+    replace(pair, baseline=None).save(path)
     with pytest.raises(BadInputError, match="has no baseline to compare with"):
         load_pairs([path])
-    path.write_text(json.dumps(pair | {"baseline": pair["baseline"] | {"seeds": [0]}}))
+    replace(pair, baseline=replace(pair.baseline, seeds=[0])).save(path)
     with pytest.raises(BadInputError, match="the arms have different seeds"):
         load_pairs([path])

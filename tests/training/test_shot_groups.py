@@ -1,19 +1,18 @@
 """Shot groups: the field's bounds, bounds of one's own, and thirds where no class is large; told wherever they are shown."""
 
-import copy
-import json
-from pathlib import Path
+from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
+from made_up import made_up_run, made_up_study
 
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.hub_cards.results_table import readme_table, results_table
 from tailmoe.training import evaluation
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.figures.results import accuracy_per_class_figure
-from tailmoe.training.metrics import shot_groups
+from tailmoe.training.metrics import classification_metrics, shot_groups
 from tailmoe.training.shot_groups import ShotBounds
-from tailmoe.training.study import summarise
 from tailmoe.training.terminal import metrics_lines
 
 SMALL = [40, 40, 12, 11, 10, 9, 3, 2, 2]
@@ -49,8 +48,8 @@ def test_without_a_class_of_more_than_100_images_the_groups_are_thirds_of_the_cl
 
 
 def test_bounds_that_are_given_hold_for_small_classes_too():
-    assert ShotBounds.of(SMALL, many_above=30) == (30, 20, False)
-    assert ShotBounds.of(SMALL, few_below=5) == (100, 5, False)
+    assert ShotBounds.of(SMALL, many_above=30) == ShotBounds(30, 20)
+    assert ShotBounds.of(SMALL, few_below=5) == ShotBounds(100, 5)
     groups = shot_groups(SMALL, ShotBounds.of(SMALL, 30, 5))
     assert groups == {"many": [0, 1], "medium": [2, 3, 4, 5], "few": [6, 7, 8]}
 
@@ -68,19 +67,10 @@ def test_bounds_without_meaning_are_told(many_above, few_below, message):
         ShotBounds.of(SMALL, many_above, few_below)
 
 
-@pytest.fixture
-def results():
-    """Results that were written before bounds were recorded."""
-    models = Path(__file__).parents[2] / "hub_cards" / "models"
-    found = json.loads((models / "icl-moe-fashion-mnist-lt" / "results.json").read_text())
-    found["dataset"].pop("shot_bounds", None)
-    return found
-
-
-def test_old_results_have_the_fields_bounds_and_new_ones_their_own_in_card_table_and_figure(results, tmp_path):
-    new = copy.deepcopy(results)
-    new["dataset"]["shot_bounds"] = {"many_above": 37, "few_below": 12, "terciles": True}
-    before, after = (str(render_model_card(each)) for each in (results, new))
+def test_card_table_and_figure_tell_the_bounds_of_the_results(tmp_path):
+    usual, new = made_up_run(), made_up_run()
+    new.dataset.shot_bounds = ShotBounds(37, 12, terciles=True)
+    before, after = (str(render_model_card(each)) for each in (usual, new))
     assert (
         "mean over the classes with more than 100, with 20 to 100 and with fewer than 20 training images.\n" in before
     )
@@ -90,28 +80,31 @@ def test_old_results_have_the_fields_bounds_and_new_ones_their_own_in_card_table
     assert "more than 100," not in after
     assert f"Many, medium and few: classes {thirds}" in results_table(new)
     images = []
-    for number, each in enumerate((results, new)):
+    for number, each in enumerate((usual, new)):
         accuracy_per_class_figure(each, tmp_path / f"{number}.png")
         images.append((tmp_path / f"{number}.png").read_bytes())
     assert images[0] != images[1]
-    study = summarise([new]) | {"command": "tailmoe study"}
-    (tmp_path / "new.json").write_text(json.dumps(study))
-    assert f"fewer than 20 training images ({new['name']}: {thirds} which has more than 100). Width" in readme_table(
+    made_up_study(new).save(tmp_path / "new.json")
+    assert f"fewer than 20 training images ({new.name}: {thirds} which has more than 100). Width" in readme_table(
         tmp_path
     )
 
 
-def test_the_terminal_names_the_bounds(results):
-    lines = "\n".join(metrics_lines(results["metrics"]))
-    assert "many-shot (> 100 training images)" in lines
-    bounds = {"many_above": 37, "few_below": 12, "terciles": True}
-    assert "medium-shot (12 to 37)" in "\n".join(metrics_lines(results["metrics"] | {"shot_bounds": bounds}))
+def test_the_terminal_names_the_bounds():
+    metrics = classification_metrics(5 * np.eye(3), [0, 2, 2], [200, 50, 10])
+    usual, new = (
+        metrics_lines(metrics | {"shot_bounds": asdict(bounds)})
+        for bounds in (ShotBounds(), ShotBounds(37, 12, terciles=True))
+    )
+    assert "accuracy                              66.7 %" in usual
+    assert "many-shot (> 100 training images)    100.0 %" in usual
+    assert "medium-shot (12 to 37)                     —" in new
 
 
 def test_bounds_of_the_arguments_are_in_the_record_and_hold_for_a_later_evaluation(make_trainer, icl, tmp_path):
     trainer = make_trainer(*icl, many_above=30, few_below=6)
     dataset = trainer._describe_data("mine")
-    assert dataset["shot_bounds"] == {"many_above": 30, "few_below": 6, "terciles": False}
+    assert dataset.shot_bounds == ShotBounds(30, 6)
     assert evaluation.shot_bounds_of(str(tmp_path), SMALL).terciles
-    (tmp_path / "results.json").write_text(json.dumps({"dataset": dataset}))
-    assert evaluation.shot_bounds_of(str(tmp_path), SMALL) == (30, 6, False)
+    replace(made_up_run(), dataset=dataset).save(tmp_path / "results.json")
+    assert evaluation.shot_bounds_of(str(tmp_path), SMALL) == ShotBounds(30, 6)

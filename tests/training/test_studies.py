@@ -18,9 +18,9 @@ NEEDS_DATA = pytest.mark.skipif(
 
 def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path):
     study = run_studies({tmp_path: load_recipe("quickstart")}, [0, 1, 2], command="test")[tmp_path]
-    ours, baseline = study["metrics"], study["baseline"]["metrics"]
+    ours, baseline = study.metrics, study.baseline.metrics
     for metric, points in (("balanced_accuracy", 0.04), ("medium_accuracy", 0.12), ("few_accuracy", 0.12)):
-        assert ours[metric]["mean"] >= baseline[metric]["mean"] + points, metric
+        assert ours[metric].mean >= baseline[metric].mean + points, metric
 
 
 def test_every_part_of_the_benchmark_runs_and_its_growth_is_drawn(tmp_path):
@@ -43,4 +43,4 @@ SHORT += ["training.auto_augment=false", "training.cutout_size=0"]
 )
 def test_a_few_epochs_on_real_cifar_100_are_clearly_above_chance(tmp_path, recipe, overrides, accuracy):
     results = train_recipe(load_recipe(recipe, overrides), tmp_path, seed=0)
-    assert results["metrics"]["accuracy"] > accuracy  # chance is 0.01
+    assert results.metrics.accuracy > accuracy  # chance is 0.01

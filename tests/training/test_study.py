@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from made_up import made_up_run
 
 from tailmoe.training import cli
 from tailmoe.training.data.encoded_images import available_cores
@@ -127,7 +128,7 @@ def test_a_study_goes_on_at_its_commit_alone(recipes, tmp_path, capsys):
     (tmp_path / "out" / "seed-0").mkdir(parents=True)
     written = {"name": "plain", "seed": 0, **load_recipe(recipes[1]).to_dict()}
     (tmp_path / "out" / "seed-0" / "recipe.yaml").write_text(yaml.safe_dump(written))
-    (tmp_path / "out" / "seed-0" / "results.json").write_text('{"commit": "abc"}')
+    made_up_run(commit="abc").save(tmp_path / "out" / "seed-0" / "results.json")
     assert study(recipes[1], "--seeds", "0,1", "--output-dir", tmp_path / "out") == 2
     assert "seed-0 was trained at commit abc, and this is" in last_line(capsys)
 

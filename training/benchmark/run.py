@@ -1,6 +1,5 @@
 """The benchmark: which parts, on what, and its record."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from tailmoe.training.benchmark.losses import loss_figures
 from tailmoe.training.benchmark.measure import Figure, Spread, large_copy, matrix_product, times_in_turn
 from tailmoe.training.benchmark.memory import draw_memory, memory_growth
 from tailmoe.training.benchmark.prediction import inference_figures
+from tailmoe.training.benchmark.record import Benchmark
 from tailmoe.training.benchmark.training import train_figures, trainer_figures
 from tailmoe.training.environment import describe_environment
 from tailmoe.training.errors import BadInputError
@@ -36,8 +36,8 @@ CURVES: dict[str, tuple[Callable[[str, int], dict], Callable[[dict, Path], None]
 ON_REQUEST = ("memory",)
 
 
-def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path | None = None) -> dict:
-    """Measure the parts and return the record: limits of the machine, figures, curves by name, environment.
+def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path | None = None) -> Benchmark:
+    """Measure the parts and return the record.
 
     Args:
         parts: Keys of `PARTS` and `CURVES`; all but those of `ON_REQUEST` if empty.
@@ -52,23 +52,21 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         raise BadInputError("`--device cuda`: torch finds no CUDA device here; `--device cpu` measures the CPU.")
     if repeats < 2:
         raise BadInputError(f"`--repeats` must be at least 2, for a spread, got {repeats}.")
-    record = {"device": device, "limits": limits(device, repeats), "figures": []} | dict.fromkeys(CURVES)
+    record = Benchmark(device=device, limits=limits(device, repeats), figures=[], **describe_environment())
     for part in parts or [*PARTS, *(name for name in CURVES if name not in ON_REQUEST)]:
         logger.info("Measuring %s", part)
         if part in CURVES:
             measure, _ = CURVES[part]
-            record[part] = measure(device, repeats)
+            setattr(record, part, measure(device, repeats))
         else:
-            record["figures"] += [figure.to_dict() for figure in PARTS[part](device, repeats)]
-    if record["backbones"] is not None:
-        record["figures"] += [figure.to_dict() for figure in backbone_figures(record["backbones"])]
-    record |= describe_environment()
+            record.figures += [figure.to_dict() for figure in PARTS[part](device, repeats)]
+    if record.backbones is not None:
+        record.figures += [figure.to_dict() for figure in backbone_figures(record.backbones)]
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(record, indent=2) + "\n")
+        record.save(json_path)
         for name, (_, draw) in CURVES.items():
-            if record[name] is not None:
-                draw(record[name], json_path.with_name(f"{json_path.stem}-{name}.png"))
+            if (curve := getattr(record, name)) is not None:
+                draw(curve, json_path.with_name(f"{json_path.stem}-{name}.png"))
     return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import datasets
 import numpy as np
@@ -11,9 +11,15 @@ import numpy as np
 from tailmoe.training.errors import BadInputError
 
 if TYPE_CHECKING:
-    from tailmoe.training.data.images import DecodedImages
+    from torch import Tensor
 
 Selection = Literal["first", "shuffled"]
+
+
+class Labelled(Protocol):
+    """A split in memory, with its class ids."""
+
+    labels: Tensor
 
 
 def long_tailed_counts(num_classes: int, max_count: int, imbalance_factor: float) -> list[int]:
@@ -101,12 +107,12 @@ def check_selection(selection: str) -> None:
 
 
 def class_counts(
-    dataset: datasets.Dataset | DecodedImages, num_classes: int | None = None, label_column: str = "label"
+    dataset: datasets.Dataset | Labelled, num_classes: int | None = None, label_column: str = "label"
 ) -> list[int]:
     """Images of each class.
 
     Args:
-        dataset: A `datasets.Dataset`, or `DecodedImages`.
+        dataset: A `datasets.Dataset`, or a split in memory, such as `DecodedImages`.
         num_classes: Number of classes; if None that of the ClassLabel column, or one more than the largest label.
         label_column: Name of the label column.
 

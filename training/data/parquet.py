@@ -8,6 +8,7 @@ where they are: the rows hold their `index` in the source instead.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -82,7 +83,7 @@ def write_splits(
             _table(rows, counts, about["indexed"]).to_parquet(folder / config / f"{split}.parquet")
         about["configs"][config] = {
             "class_counts": counts,
-            "shot_bounds": ShotBounds.of(counts)._asdict(),
+            "shot_bounds": asdict(ShotBounds.of(counts)),
             "num_train": len(train),
             "num_test": len(indexed["test"]),
             "pixels_sha256": digests,

@@ -24,7 +24,9 @@ def class_counts_figure(
     axes.set_yscale("log")
     largest, smallest = (pick(pick(counts) for counts in counts_of.values()) for pick in (max, min))
     axes.set_ylim(smallest / 1.3, largest * 1.3)
-    bounds = () if shot is None else zip(shot, ("many-shot above", "few-shot below"), ("bottom", "top"), strict=False)
+    bounds = []
+    if shot is not None:
+        bounds = [(shot.many_above, "many-shot above", "bottom"), (shot.few_below, "few-shot below", "top")]
     for bound, label, side in bounds:
         if smallest < bound < largest:
             axes.axhline(bound, color="0.5", linewidth=0.8, linestyle="--", zorder=0)

@@ -5,12 +5,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tailmoe.training.figures.style import COLOURS, open_axes, save
+from tailmoe.training.scores import ACCURACIES
 
 LINES = {
-    "many_accuracy": ("many-shot", COLOURS[2], "^"),
-    "accuracy": ("all images", COLOURS[0], "o"),
-    "few_accuracy": ("few-shot", COLOURS[1], "s"),
-    "medium_accuracy": ("medium-shot", COLOURS[3], "D"),
+    "many": (COLOURS[2], "^"),
+    "overall": (COLOURS[0], "o"),
+    "few": (COLOURS[1], "s"),
+    "medium": (COLOURS[3], "D"),
 }
 
 
@@ -25,7 +26,8 @@ def early_exit_figure(curve: dict, path: Path) -> None:
     spent = [100 * (1 - point["early_exit"]["flops_saved"]) for point in points]
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()
-    for name, (label, colour, marker) in LINES.items():
+    for title, (colour, marker) in LINES.items():
+        name, label = ACCURACIES[title], "all images" if title == "overall" else f"{title}-shot"
         if without[name] is None:
             continue
         heights = [100 * point[name] for point in points]

@@ -8,53 +8,54 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tailmoe.training.figures.style import BASELINE_COLOUR, MODEL_COLOUR, open_axes, save
+from tailmoe.training.results import StudyResults
 
 BOXES = {"accuracy": ("accuracy (%)", 100), "expert_specialization_entropy": ("routing entropy", 1)}
 
 
-def write_pair_figures(studies: Sequence[dict], folder: Path) -> list[Path]:
+def write_pair_figures(studies: Sequence[StudyResults], folder: Path) -> list[Path]:
     """Draw `seeds.png`, and `expert_similarity.png` if the models have experts behind a gate; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "seeds.png"]
     seeds_figure(studies, written[0])
-    if all("expert_similarity_matrix" in study["runs"][0]["metrics"] for study in studies):
+    if all(study.runs[0].metrics.expert_similarity_matrix is not None for study in studies):
         written.append(folder / "expert_similarity.png")
         similarity_figure(studies, written[1])
     return written
 
 
-def seeds_figure(studies: Sequence[dict], path: Path) -> None:
+def seeds_figure(studies: Sequence[StudyResults], path: Path) -> None:
     """Box plots over seeds, baseline beside model, a column for each study: accuracy above, routing entropy below.
 
     Each seed is a point; a line joins the two arms of a seed.
     """
-    rows = [metric for metric in BOXES if all(metric in study["runs"][0]["metrics"] for study in studies)]
+    rows = [metric for metric in BOXES if all(metric in study.metrics for study in studies)]
     figure = Figure(figsize=(2.3 * len(studies) + 1, 2.9 * len(rows) + 0.5), layout="constrained")
     panels = figure.subplots(len(rows), len(studies), squeeze=False)
     for line, metric in zip(panels, rows, strict=True):
         label, factor = BOXES[metric]
         for axes, study in zip(line, studies, strict=True):
-            arms = [[factor * run["metrics"][metric] for run in arm["runs"]] for arm in (study["baseline"], study)]
+            arms = [[factor * value for value in arm.values(metric)] for arm in (study.baseline, study)]
             _boxes(axes, arms)
             axes.set_xticks([1, 2], ["without", "with"])
         line[0].set_ylabel(label)
     for axes, study in zip(panels[0], studies, strict=True):
-        axes.set_title(study["name"], fontsize=9)
+        axes.set_title(study.name, fontsize=9)
     save(figure, path)
 
 
-def similarity_figure(studies: Sequence[dict], path: Path) -> None:
+def similarity_figure(studies: Sequence[StudyResults], path: Path) -> None:
     """Cosine similarity of the experts' first-layer weights for the first seed, without above and with below."""
     figure = Figure(figsize=(2.3 * len(studies) + 1.4, 5.2), layout="constrained")
     panels = figure.subplots(2, len(studies), squeeze=False)
     for index, study in enumerate(studies):
-        for axes, arm in zip(panels[:, index], (study["baseline"], study), strict=True):
-            metrics = arm["runs"][0]["metrics"]
-            image = axes.imshow(np.asarray(metrics["expert_similarity_matrix"]), cmap="PuOr", vmin=-1, vmax=1)
-            axes.set_xlabel(f"mean of pairs {metrics['pairwise_embedding_similarity']:.3f}", fontsize=8)
+        for axes, arm in zip(panels[:, index], (study.baseline, study), strict=True):
+            metrics = arm.runs[0].metrics
+            image = axes.imshow(np.asarray(metrics.expert_similarity_matrix), cmap="PuOr", vmin=-1, vmax=1)
+            axes.set_xlabel(f"mean of pairs {metrics.pairwise_embedding_similarity:.3f}", fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
-        panels[0, index].set_title(study["name"], fontsize=9)
+        panels[0, index].set_title(study.name, fontsize=9)
     for axes, label in zip(panels[:, 0], ("without", "with"), strict=True):
         axes.set_ylabel(label)
     figure.colorbar(image, ax=panels, shrink=0.6, label="cosine similarity of experts")

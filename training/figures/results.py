@@ -1,4 +1,4 @@
-"""Figures of a run, drawn from its results (the content of `results.json`)."""
+"""Figures of a run, drawn from its results."""
 
 from pathlib import Path
 
@@ -18,51 +18,51 @@ from tailmoe.training.figures.style import (
     save,
     short,
 )
+from tailmoe.training.results import RunResults
+from tailmoe.training.scores import percent
 from tailmoe.training.shot_groups import ShotBounds
 
 NUMBERED_CELLS = 10
 ROWS_SHOWN = 1000  # of a confusion matrix: more than the picture has pixels
 
 
-def write_figures(results: dict, folder: Path) -> list[Path]:
-    """Draw the figures that apply into `folder` and return their paths."""
-    folder = Path(folder)
+def write_figures(results: RunResults, folder: Path) -> list[Path]:
+    """Draw the figures that apply into `folder` and return their paths; none where nothing was measured."""
+    if results.metrics is None:
+        return []
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"accuracy_per_class.png": accuracy_per_class_figure, "confusion.png": confusion_figure}
-    if "expert_similarity_matrix" in results["metrics"]:
+    if results.metrics.expert_similarity_matrix is not None:
         figures["expert_similarity.png"] = expert_similarity_figure
-    if "reliability" in results["metrics"]:
+    if results.metrics.reliability is not None:
         figures["reliability.png"] = reliability_figure
-    if len(results["metrics"].get("expert_agreement_matrix", [])) > 1:
+    if len(results.metrics.expert_agreement_matrix or []) > 1:
         figures["expert_agreement.png"] = expert_agreement_figure
     for name, draw in figures.items():
         draw(results, folder / name)
     return [folder / name for name in figures]
 
 
-def accuracy_per_class_figure(results: dict, path: Path) -> None:
+def accuracy_per_class_figure(results: RunResults, path: Path) -> None:
     """Accuracy of each class against its training images, falling from left to right; the baseline's points beside."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    counts = results["dataset"]["class_counts"]
+    counts = results.dataset.class_counts
     for run, colour, marker in _series(results):
-        points = [
-            (n, 100 * a) for n, a in zip(counts, run["metrics"]["per_class_accuracy"], strict=True) if a is not None
-        ]
-        mean = 100 * run["metrics"]["balanced_accuracy"]
+        points = [(n, 100 * a) for n, a in zip(counts, run.metrics.per_class_accuracy, strict=True) if a is not None]
         axes.plot(
             *zip(*points, strict=True),
             marker,
             color=colour,
             markersize=7 if len(counts) <= NAMED_CLASSES else 5,
             markerfacecolor=colour if run is results else "none",
-            label=f"{run['title']} (mean of classes {mean:.1f} %)",
+            label=f"{run.title} (mean of classes {percent(run.metrics.balanced_accuracy, ' %')})",
             zorder=3,
         )
     axes.set_xscale("log")
     axes.set_xlim(max(counts) * 1.3, min(counts) / 1.3)
     axes.set_ylim(-2, 103)
-    _shade_shot_groups(axes, ShotBounds.of_results(results["dataset"]))
+    _shade_shot_groups(axes, results.dataset.shot_bounds)
     count_ticks(axes.xaxis)
     axes.set_xlabel("training images of the class (logarithmic)")
     axes.set_ylabel("accuracy on test images (%)")
@@ -71,12 +71,12 @@ def accuracy_per_class_figure(results: dict, path: Path) -> None:
     save(figure, path)
 
 
-def confusion_figure(results: dict, path: Path) -> None:
+def confusion_figure(results: RunResults, path: Path) -> None:
     """Confusion matrix of the model, and of the baseline beside it: each row the shares of a class's test images.
 
     Classes are ordered by training images, the largest first.
     """
-    counts = results["dataset"]["class_counts"]
+    counts = results.dataset.class_counts
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     series = _series(results)
     named = len(order) <= NAMED_CLASSES
@@ -86,13 +86,13 @@ def confusion_figure(results: dict, path: Path) -> None:
     figure = Figure(figsize=(4.6 * len(series) + 2, 5), layout="constrained")
     panels = figure.subplots(1, len(series), sharey=True, squeeze=False)[0]
     for axes, (run, _, _) in zip(panels, series, strict=True):
-        matrix = confusion_array(run["metrics"]["confusion_matrix"], groups)
+        matrix = confusion_array(run.metrics.confusion_matrix, groups)
         shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 100))  # the root shows rare confusions
-        axes.set_title(f"{run['title']}: {100 * run['metrics']['accuracy']:.1f} % right", fontsize=11)
+        axes.set_title(f"{run.title}: {percent(run.metrics.accuracy, ' %')} right", fontsize=11)
         axes.set_xlabel("predicted class" if named else "predicted class, from most to fewest training images")
         if named:
-            names = [short(results["dataset"]["label_names"][c]) for c in order]
+            names = [short(results.dataset.label_names[c]) for c in order]
             axes.set_xticks(range(len(order)), names, rotation=90)
             axes.set_yticks(range(len(order)), [f"{name} ({counts[c]})" for name, c in zip(names, order, strict=True)])
         if len(order) <= NUMBERED_CELLS:
@@ -104,16 +104,16 @@ def confusion_figure(results: dict, path: Path) -> None:
     save(figure, path)
 
 
-def expert_similarity_figure(results: dict, path: Path) -> None:
+def expert_similarity_figure(results: RunResults, path: Path) -> None:
     """Cosine similarity of the experts' first-layer weights, of the model and of the baseline beside it."""
-    series = [entry for entry in _series(results) if "expert_similarity_matrix" in entry[0]["metrics"]]
+    series = [entry for entry in _series(results) if entry[0].metrics.expert_similarity_matrix is not None]
     figure = Figure(figsize=(3.8 * len(series) + 1, 3.9), layout="constrained")
     panels = figure.subplots(1, len(series), squeeze=False)[0]
     for axes, (run, _, _) in zip(panels, series, strict=True):
-        matrix = np.asarray(run["metrics"]["expert_similarity_matrix"])
+        matrix = np.asarray(run.metrics.expert_similarity_matrix)
         image = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1)
-        mean = run["metrics"]["pairwise_embedding_similarity"]
-        axes.set_title(f"{run['title']}\nmean of pairs {mean:.3f}", fontsize=11)
+        mean = run.metrics.pairwise_embedding_similarity
+        axes.set_title(f"{run.title}\nmean of pairs {mean:.3f}", fontsize=11)
         ticks = range(len(matrix))
         axes.set_xticks(ticks, [f"{k + 1}" for k in ticks])
         axes.set_yticks(ticks, [f"{k + 1}" for k in ticks])
@@ -125,19 +125,19 @@ def expert_similarity_figure(results: dict, path: Path) -> None:
     save(figure, path)
 
 
-def reliability_figure(results: dict, path: Path) -> None:
+def reliability_figure(results: RunResults, path: Path) -> None:
     """Accuracy against confidence in 15 bins, of the model and of the baseline; on the diagonal confidence is right."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle="--")
     for run, colour, marker in _series(results):
-        bins = [each for each in run["metrics"].get("reliability", []) if each["images"]]
+        bins = [each for each in run.metrics.reliability or [] if each["images"]]
         if bins:
             total = sum(each["images"] for each in bins)
             confidence, accuracy = ([100 * each[key] for each in bins] for key in ("confidence", "accuracy"))
             axes.plot(confidence, accuracy, color=colour, linewidth=1)
             sizes = [200 * (each["images"] / total) ** 0.5 for each in bins]
-            label = f"{run['title']} (ECE {100 * run['metrics']['ece']:.1f} %)"
+            label = f"{run.title} (ECE {percent(run.metrics.ece, ' %')})"
             axes.scatter(confidence, accuracy, sizes, color=colour, marker=marker, alpha=0.7, label=label)
     axes.set_xlabel("confidence (%); larger marks hold more images")
     axes.set_ylabel("accuracy (%)")
@@ -146,9 +146,9 @@ def reliability_figure(results: dict, path: Path) -> None:
     save(figure, path)
 
 
-def expert_agreement_figure(results: dict, path: Path) -> None:
+def expert_agreement_figure(results: RunResults, path: Path) -> None:
     """Share of test images to which two experts give the same label."""
-    matrix = 100 * np.asarray(results["metrics"]["expert_agreement_matrix"])
+    matrix = 100 * np.asarray(results.metrics.expert_agreement_matrix)
     figure = Figure(figsize=(4.6, 3.9), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=100)
@@ -163,11 +163,10 @@ def expert_agreement_figure(results: dict, path: Path) -> None:
     save(figure, path)
 
 
-def _series(results: dict) -> list[tuple[dict, str, str]]:
+def _series(results: RunResults) -> list[tuple[RunResults, str, str]]:
     """The runs to draw, with colour and marker: the baseline first, so that the model lies above it."""
-    baseline = results["baseline"]
     model = (results, MODEL_COLOUR, "o")
-    return [model] if baseline is None else [(baseline, BASELINE_COLOUR, "s"), model]
+    return [model] if results.baseline is None else [(results.baseline, BASELINE_COLOUR, "s"), model]
 
 
 def _shade_shot_groups(axes: Axes, shot: ShotBounds) -> None:

@@ -6,22 +6,22 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tailmoe.training.ablation_record import Ablation, Change
 from tailmoe.training.figures.style import BASELINE_COLOUR, MODEL_COLOUR, open_axes, save
 
 PANELS_IN_A_ROW = 4
-ARMS = (("baseline", BASELINE_COLOUR, "s"), ("study", MODEL_COLOUR, "o"))
 
 
-def sweeps_figure(ablation: dict, path: Path) -> None:
+def sweeps_figure(ablation: Ablation, path: Path) -> None:
     """Accuracy of each change, a panel for each group: mean and standard deviation over seeds.
 
     Numbers are joined by a line, on a logarithmic axis where they span more than a factor of ten; a dashed line is the
     recipe as it is. The baseline, where there is one, has colours of its own.
     """
-    as_it_is, *changes = ablation["changes"]
-    groups: dict[str, list[dict]] = {}
+    as_it_is, *changes = ablation.changes
+    groups: dict[str, list[Change]] = {}
     for change in changes:
-        groups.setdefault(change["group"], []).append(change)
+        groups.setdefault(change.group, []).append(change)
     columns = min(len(groups), PANELS_IN_A_ROW)
     rows = math.ceil(len(groups) / columns)
     figure = Figure(figsize=(3.4 * columns, 3.3 * rows + 0.3), layout="constrained")
@@ -37,18 +37,19 @@ def sweeps_figure(ablation: dict, path: Path) -> None:
     save(figure, path)
 
 
-def _panel(axes: Axes, changes: list[dict], as_it_is: dict) -> None:
-    names = [change["name"] for change in changes]
+def _panel(axes: Axes, changes: list[Change], as_it_is: Change) -> None:
+    names = [change.name for change in changes]
     swept = all(name.replace(".", "", 1).isdigit() for name in names)
     places = [float(name) for name in names] if swept else list(range(len(names)))
-    for arm, colour, marker in ARMS:
-        if as_it_is[arm] is None:
-            continue
-        spreads = [change[arm]["metrics"]["accuracy"] for change in changes]
-        means, stds = [100 * each["mean"] for each in spreads], [100 * (each["std"] or 0) for each in spreads]
+    arms = [(as_it_is.study, [change.study for change in changes], MODEL_COLOUR, "o")]
+    if as_it_is.baseline is not None:
+        arms = [(as_it_is.baseline, [change.baseline for change in changes], BASELINE_COLOUR, "s"), *arms]
+    for plain, changed, colour, marker in arms:
+        spreads = [arm.metrics["accuracy"] for arm in changed]
+        means, stds = [100 * each.mean for each in spreads], [100 * (each.std or 0) for each in spreads]
         style = {"linestyle": "-" if swept else "none", "marker": marker, "color": colour, "capsize": 3}
-        axes.errorbar(places, means, stds, label=as_it_is[arm]["title"], **style)
-        axes.axhline(100 * as_it_is[arm]["metrics"]["accuracy"]["mean"], color=colour, linestyle="--", linewidth=0.8)
+        axes.errorbar(places, means, stds, label=plain.title, **style)
+        axes.axhline(100 * plain.metrics["accuracy"].mean, color=colour, linestyle="--", linewidth=0.8)
     if swept and min(places) > 0 and max(places) / min(places) > 10:
         axes.set_xscale("log")
         axes.minorticks_off()

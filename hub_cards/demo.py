@@ -9,7 +9,7 @@ from tailmoe.hub_cards.space import space_folder
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import load_model
 
-SHIPPED = Path(__file__).parents[1] / "hub_cards" / "models"
+SHIPPED = Path(__file__).parent / "models"
 SHIPPED_PAIR = ("icl-moe-fashion-mnist-lt", "cross-entropy-fashion-mnist-lt")
 
 
