@@ -25,8 +25,13 @@ def with_fast_layout(model: PreTrainedModel) -> PreTrainedModel:
 
     Narrower ones corrupt memory in that layout when trained by several threads (torch 2.13 on a CPU).
     """
+    return model.to(memory_format=torch.channels_last) if is_wide(model) else model
+
+
+def is_wide(model: nn.Module) -> bool:
+    """Whether all convolutions of a model are wide enough for channels last."""
     widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return model.to(memory_format=torch.channels_last) if min(widths, default=0) >= NARROWEST else model
+    return min(widths, default=0) >= NARROWEST
 
 
 def fuse_for_inference(model: PreTrainedModel) -> PreTrainedModel:

@@ -8,7 +8,7 @@ import torch
 from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
 
 from tailmoe.training import ICLObjective
-from tailmoe.training.checkpoints import fault_of, last_complete_checkpoint, write_manifest
+from tailmoe.training.checkpoints import fault_of, finish_checkpoint, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
@@ -87,13 +87,14 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_traine
 
 
 def test_a_checkpoint_of_another_network_is_refused_and_stays(make_trainer, icl, stop_at, tmp_path):
-    make_trainer(*icl, callbacks=[stop_at(3)]).train()
+    trainer = make_trainer(*icl, callbacks=[stop_at(3)])
+    trainer.train()
     checkpoint = tmp_path / "run" / "checkpoint-3"
     weights = safetensors.torch.load_file(checkpoint / "model.safetensors")
     # the projections as they were called before they were mended
     weights = {name.replace("projection", "fusion"): value for name, value in weights.items()}
     safetensors.torch.save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    write_manifest(checkpoint, None, "float32", 1.0)
+    finish_checkpoint(checkpoint, trainer)
     with pytest.raises(
         BadInputError, match=r"checkpoint-3 holds the weights of another network.*\.projection\..*anew"
     ):
@@ -211,7 +212,7 @@ def test_augmentation_differs_between_steps_and_repeats_with_the_seed(make_train
         trainer = make_trainer(*icl, seed=seed)
         images = trainer.train_dataset
         source = iter([{"pixel_values": images.pixel_values[:8], "labels": images.labels[:8]}] * 2)
-        return [trainer._batches.take(source, 1, step)[0]["pixel_values"] for step in range(2)]
+        return [trainer.batches.take(source, 1, step)[0]["pixel_values"] for step in range(2)]
 
     first, second = batches(0)
     assert not torch.equal(first, second)

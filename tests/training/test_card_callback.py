@@ -1,4 +1,4 @@
-"""LongTailTrainer on the Hub, with the real client against the Hub on this machine: its pushes load, and its card is ours."""
+"""Pushes of a Trainer with `CardCallback`, with the real client against the Hub on this machine: they load, and the card is ours."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 from transformers import AutoModelForImageClassification, ResNetConfig, ResNetForImageClassification
 
+from tailmoe.hub_cards.callback import CardCallback
 from tailmoe.hub_cards.model_card import write_card
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import load_recipe
@@ -33,7 +34,9 @@ assert "tailmoe" not in sys.modules
 def make_pushing(hub, make_trainer):
     def make(model, objective=None, **changes):
         options = {"push_to_hub": True, "hub_model_id": REPO, "num_train_epochs": 2, "save_total_limit": None}
-        return make_trainer(model, objective, **(options | changes))
+        trainer = make_trainer(model, objective, **(options | changes))
+        trainer.add_callback(CardCallback(trainer))
+        return trainer
 
     return make
 
