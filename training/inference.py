@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from tailmoe.training.errors import BadInputError
 
+logger = logging.getLogger(__name__)
 Runner = Callable[..., ModelOutput]
 NARROWEST = 16
 OUTPUTS = ("logits", "expert_logits", "gate_probs", "num_experts_used")
@@ -25,13 +26,11 @@ def with_fast_layout(model: PreTrainedModel) -> PreTrainedModel:
 
     Narrower ones corrupt memory in that layout when trained by several threads (torch 2.13 on a CPU).
     """
-    return model.to(memory_format=torch.channels_last) if is_wide(model) else model
-
-
-def is_wide(model: nn.Module) -> bool:
-    """Whether all convolutions of a model are wide enough for channels last."""
     widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return min(widths, default=0) >= NARROWEST
+    if min(widths, default=0) < NARROWEST:
+        return model
+    logger.debug("Convolutions are laid out channels last in memory.")
+    return model.to(memory_format=torch.channels_last)
 
 
 def fuse_for_inference(model: PreTrainedModel) -> PreTrainedModel:

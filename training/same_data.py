@@ -9,6 +9,8 @@ from tailmoe.training.errors import BadInputError
 
 def describe_data(trainer: Trainer) -> dict:
     """What of the training images of a `LongTailTrainer` must be the same on resume."""
+    if trainer.train_dataset is None:
+        raise BadInputError("`train_dataset` is missing: there is nothing to train on.")
     labels, processor = trainer.train_dataset.labels.cpu().numpy(), trainer.processing_class
     return {
         "num_train": len(labels),

@@ -16,32 +16,35 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Pr
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.checkpoints import checkpoint_to_resume, finish_checkpoint, take_up, whole_or_not_there
-from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
+from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.data.encoded_images import loaded, place_images
 from tailmoe.training.data.images import whole_batch
 from tailmoe.training.data.samplers import lone_images, make_sampler
 from tailmoe.training.epoch_lines import show_epochs
-from tailmoe.training.inference import is_wide
+from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.optimization import add_objective, papers_scheduler, papers_sgd
 from tailmoe.training.sharding import asks_for_sharding, check_sharding, own_class
 from tailmoe.training.step_graphs import graphs_of, recorded_step
 from tailmoe.training.supported_arguments import refuse_trainer_arguments
 from tailmoe.training.trainer_metrics import check_best_metric, rows_once, share_statistics, trainer_metrics
-from tailmoe.training.training_classes import learn_classes, name_of_data
+from tailmoe.training.training_classes import label_names, learn_classes, name_of_data
 from tailmoe.training.training_loss import TrainingLoss
 
 logger = logging.getLogger(__name__)
+PLAIN_PUSH = (
+    "What is pushed has the card of transformers, which knows neither data nor experts, and during training no modeling code: "
+    "`trainer.add_callback(CardCallback(trainer))`, of tailmoe.hub_cards.callback, adds ours."
+)
 
 
 class LongTailTrainer(Trainer):
     """Trains an image classifier on long-tailed images.
 
-    Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are
-    decoded once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed
-    run ends exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium-
-    and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible. A checkpoint
-    is whole or not there, and resumed by the same network, images and number of processes or not at all. Several
-    processes evaluate every image once. A line an epoch is shown in place of dictionaries.
+    Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are decoded
+    once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed run ends
+    exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell shot groups apart; on a CUDA
+    device whole steps are recorded as CUDA graphs where possible; a checkpoint is whole or not there, and resumed by the
+    same network, images and number of processes or not at all; several processes evaluate every image once.
 
     Args:
         model: An image classification model, ours or any of transformers.
@@ -54,7 +57,7 @@ class LongTailTrainer(Trainer):
 
     The class counts of the training split become those of the model's configuration and of the objective, and the class
     names of a `datasets.Dataset` those of a model that has none of its own, or that was loaded; the log tells what they
-    replaced, and which arguments became others.
+    replaced, and which arguments became others. Wide convolutions are laid out channels last, where they are faster.
 
     Raises:
         BadInputError: If labels do not fit the model, an image cannot be read, a split is empty, or an argument would
@@ -80,20 +83,14 @@ class LongTailTrainer(Trainer):
         self.data_name, given = name_of_data(train_dataset), train_dataset
         train_dataset = loaded(train_dataset, processing_class, args, "Decoding train images")
         eval_dataset = loaded(eval_dataset, processing_class, args, "Decoding test images")
-        self.class_counts = None
-        if train_dataset is not None:
-            self.class_counts = class_counts(train_dataset, model.config.num_labels)
-            learn_classes(model, objective, self.class_counts, given)
+        self.class_counts = learn_classes(model, objective, train_dataset, label_names(given))
         args.expect_stages(objective)
-        if is_wide(model) and not asks_for_sharding(args):  # FSDP wants rows in their order
-            logger.info("The model's convolutions are laid out channels last in memory, where they are faster.")
-            model = model.to(memory_format=torch.channels_last)
         if "compute_metrics" not in kwargs:
             counts = self.class_counts or getattr(model.config, "class_counts", None)
             kwargs["compute_metrics"] = functools.partial(trainer_metrics, class_counts=counts, args=args)
             check_best_metric(args, eval_dataset, self.class_counts)
         super().__init__(
-            model=model,
+            model=model if asks_for_sharding(args) else with_fast_layout(model),  # FSDP wants rows in their order
             args=args,
             data_collator=whole_batch,
             train_dataset=train_dataset,
@@ -122,8 +119,9 @@ class LongTailTrainer(Trainer):
         if checkpoint is not None:
             self.precision, seconds = take_up(checkpoint, self)
             self._began -= seconds
-        self.training_loss = TrainingLoss(self.objective)
-        self.graphs = graphs_of(self, self._uses_papers_sgd)
+        if self.args.push_to_hub and self.write_card is None:
+            logger.warning(PLAIN_PUSH)
+        self.training_loss, self.graphs = TrainingLoss(self.objective), graphs_of(self, self._uses_papers_sgd)
         output = super().train(checkpoint, **kwargs)
         share_statistics(self.model, self.accelerator)
         self._ended = time.perf_counter()
@@ -136,7 +134,7 @@ class LongTailTrainer(Trainer):
 
     @property
     def train_seconds(self) -> float | None:
-        """Time of the steps so far, those before a resume among them; None before training."""
+        """Time of training so far, that before a resume included; None if nothing was trained."""
         return None if self._began is None else (self._ended or time.perf_counter()) - self._began
 
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
@@ -246,4 +244,6 @@ class LongTailTrainer(Trainer):
 
     def create_model_card(self, *args, **kwargs) -> None:
         """As in transformers, or by `write_card`."""
+        if self.write_card is None:
+            logger.warning(PLAIN_PUSH)
         (self.write_card or super().create_model_card)(*args, **kwargs)

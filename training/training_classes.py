@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
+from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -27,16 +28,26 @@ def label_names(dataset: object) -> list[str] | None:
 
 
 def learn_classes(
-    model: PreTrainedModel, objective: nn.Module | None, class_counts: list[int], images: object
-) -> None:
-    """Let model and objective know the classes of the training images, as they were given; the log tells what that replaces.
+    model: PreTrainedModel,
+    objective: nn.Module | None,
+    images: DecodedImages | EncodedImages | None,
+    names: list[str] | None,
+) -> list[int] | None:
+    """Let model and objective know the classes of the training images; the log tells what that replaces.
+
+    Returns:
+        The number of images of each class; None without images, and then nothing is changed.
 
     Raises:
-        BadInputError: If the objective was made for another number of classes.
+        BadInputError: If a label does not fit the model, or the objective was made for another number of classes.
     """
-    set_class_counts(model, objective, class_counts)
+    if images is None:
+        return None
+    counts = class_counts(images, model.config.num_labels)
+    set_class_counts(model, objective, counts)
     set_logit_adjustment(model, objective)
-    set_label_names(model.config, label_names(images))
+    set_label_names(model.config, names)
+    return counts
 
 
 def set_class_counts(model: PreTrainedModel, objective: nn.Module | None, class_counts: list[int]) -> None:

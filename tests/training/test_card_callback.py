@@ -146,6 +146,22 @@ def test_a_push_that_fails_during_training_is_told_and_the_last_one_is_whole(mak
     assert isinstance(AutoModelForImageClassification.from_pretrained(REPO), type(icl[0]))
 
 
+def test_without_the_callback_pushes_are_those_of_transformers_and_a_line_tells(hub, make_trainer, icl, caplog):
+    trainer = make_trainer(*icl, push_to_hub=True, hub_model_id=REPO, num_train_epochs=1)
+    trainer.train()
+    assert caplog.text.count("`trainer.add_callback(CardCallback(trainer))`") == 1
+    trainer.push_to_hub()
+    assert caplog.text.count("`trainer.add_callback(CardCallback(trainer))`") == 2
+    assert "generated automatically according to the information the Trainer had" in ModelCard.load(REPO).text
+    assert isinstance(AutoModelForImageClassification.from_pretrained(REPO), type(icl[0]))
+
+
+def test_what_push_to_hub_does_not_know_is_refused(make_pushing, icl):
+    trainer = make_pushing(*icl)
+    with pytest.raises(TypeError, match="licence"):
+        trainer.push_to_hub(licence="mit")
+
+
 def test_a_recipe_does_not_push_by_the_trainer():
     with pytest.raises(BadInputError, match="`tailmoe push RUN REPO` pushes a finished run"):
         load_recipe("quickstart", ["training.push_to_hub=true"])

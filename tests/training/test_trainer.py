@@ -113,11 +113,34 @@ def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are
 
 
 @pytest.mark.parametrize(("kind", "options", "tau"), [("icl", {}, 1.0), ("snnl", {}, 0.0), ("snnl", None, None)])
-def test_a_trained_model_tells_which_class_frequencies_its_logits_assume(request, make_trainer, kind, options, tau):
+def test_a_trained_model_tells_which_class_frequencies_its_logits_assume(
+    request, make_trainer, kind, options, tau, caplog
+):
     model, objective = request.getfixturevalue(kind)
     model.config.training_logit_adjustment = 0.5  # of an earlier training
     trainer = make_trainer(model, None if options is None else objective)
     assert trainer.model.config.training_logit_adjustment == tau
+    assert f"`training_logit_adjustment` of the model's configuration was 0.5, now it is {tau}" in caplog.text
+
+
+def test_a_trainer_that_only_evaluates_leaves_the_configuration_as_it_is(make_trainer, icl):
+    model, objective = icl
+    model.config.training_logit_adjustment = 0.5
+    before = model.config.to_dict()
+    make_trainer(model, objective, max_steps=1).train()  # leaves a checkpoint
+    trainer = make_trainer(model, objective, train=None)
+    assert trainer.model.config.to_dict() == before | {"use_cache": False}  # by transformers
+    assert trainer.evaluate()["eval_loss"] > 0
+    with pytest.raises(BadInputError, match="`train_dataset` is missing"):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_arguments_that_become_others_are_told(make_trainer, icl, caplog):
+    with caplog.at_level("INFO"):
+        trainer = make_trainer(*icl, image_memory_share=0.0)
+    workers = trainer.args.dataloader_num_workers
+    assert workers > 0
+    assert f"`dataloader_num_workers` is now {workers}: images are decoded batch by batch." in caplog.text
 
 
 def test_a_label_prior_changes_nothing_in_training(make_trainer, icl):
