@@ -112,15 +112,8 @@ class CardCallback(TrainerCallback):
 
 
 def _results(trainer: LongTailTrainer, name: str, data: str) -> dict:
-    """The content of the `results.json` of what a Trainer has trained.
-
-    Args:
-        trainer: With training images.
-        name: Of the model.
-        data: Name of the images.
-    """
-    config, splits = trainer.model.config, {"num_train": trainer.train_dataset, "num_test": trainer.eval_dataset}
-    counts = trainer.class_counts
+    """The content of `results.json`: of the model `name`, trained on the images `data`."""
+    config, counts = trainer.model.config, trainer.class_counts
     return run_results(
         trainer.model,
         name=name,
@@ -132,7 +125,8 @@ def _results(trainer: LongTailTrainer, name: str, data: str) -> dict:
             "class_counts": counts,
             "shot_bounds": trainer.args.shot_bounds(counts)._asdict(),
             "label_names": [config.id2label[c] for c in range(config.num_labels)],
-            **{key: len(images) if _are_images(images) else 0 for key, images in splits.items()},
+            "num_train": len(trainer.train_dataset),
+            "num_test": len(trainer.eval_dataset) if _are_images(trainer.eval_dataset) else 0,
         },
         metrics=_measure(trainer),
         recipe={

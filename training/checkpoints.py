@@ -6,9 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 from zipfile import BadZipFile, ZipFile
 
 from safetensors import SafetensorError, safe_open
@@ -31,37 +29,18 @@ NO_MANIFEST = " (`save_only_model`, or another Trainer wrote it)"
 TORCH_FILES = (".bin", ".pt", ".pth")
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint tells of itself.
-
-    Args:
-        data: What is to be the same on resume, see `describe_data`.
-        precision: That the network has computed in so far.
-        seconds: That training has taken so far.
-        files: Names of the other files, and their sizes in bytes.
-    """
-
-    data: dict
-    precision: str
-    seconds: float
-    files: dict[str, int]
-
-    @classmethod
-    def read(cls, checkpoint: str | os.PathLike) -> Self:
-        """That of a checkpoint that is whole."""
-        return cls(**json.loads((Path(checkpoint) / MANIFEST_NAME).read_text()))
-
-
 def finish_checkpoint(checkpoint: str | os.PathLike, trainer: Trainer) -> None:
-    """Write the state of a `LongTailTrainer`'s objective, and the manifest, beside all files but the Trainer's state."""
+    """Write the state of a `LongTailTrainer`'s objective, and a manifest, beside all files but the Trainer's state.
+
+    The manifest has the sizes of the files, the data that must be the same on resume, and precision and seconds so far.
+    """
     folder = Path(checkpoint)
     if trainer.objective is not None and (state := trainer.objective.state_dict()):
         save_file(state, folder / OBJECTIVE_NAME)
     later = (MANIFEST_NAME, TRAINER_STATE_NAME)  # there already where a step is saved twice
     sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name not in later}
-    manifest = Manifest(describe_data(trainer), trainer.precision, trainer.train_seconds, sizes)
-    (folder / MANIFEST_NAME).write_text(json.dumps(asdict(manifest), indent=1))
+    manifest = {"data": describe_data(trainer), "precision": trainer.precision, "seconds": trainer.train_seconds}
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest | {"files": sizes}, indent=1))
 
 
 def fault_of(checkpoint: str | os.PathLike) -> str | None:
@@ -73,12 +52,13 @@ def fault_of(checkpoint: str | os.PathLike) -> str | None:
     try:
         json.loads((folder / name).read_text())
         name = MANIFEST_NAME
-        for name, size in Manifest.read(folder).files.items():
+        sizes = json.loads((folder / name).read_text())["files"]
+        for name, size in sizes.items():
             if (folder / name).stat().st_size != size or not _opens(folder / name):
                 return f"{name} is damaged"
     except FileNotFoundError:
         return f"{name} is missing" + (NO_MANIFEST if name == MANIFEST_NAME else "")
-    except (OSError, ValueError, TypeError, SafetensorError, BadZipFile):
+    except (OSError, ValueError, KeyError, SafetensorError, BadZipFile):
         return f"{name} is damaged"
     return None
 
@@ -106,7 +86,7 @@ def checkpoint_to_resume(given: str | bool | None, run: str | os.PathLike) -> st
     """
     if given is True:
         return last_complete_checkpoint(run)
-    if given and (fault := fault_of(given)) is not None:
+    if given and (fault := fault_of(given)):
         raise BadInputError(f"{given} cannot be resumed: {fault}. Give another checkpoint.")
     return given or None
 
@@ -117,14 +97,13 @@ def last_complete_checkpoint(run: str | os.PathLike) -> str | None:
     Raises:
         BadInputError: If all that were written to their end are damaged.
     """
-    damaged = []
+    damaged = {}
     for checkpoint in reversed(sort_checkpoints(str(run))):
-        fault = fault_of(checkpoint)
-        if fault is None:
+        if (fault := fault_of(checkpoint)) is None:
             return checkpoint
         logger.warning("Skipping %s: %s.", checkpoint, fault)
-        damaged += [(checkpoint, fault)] if fault != UNFINISHED else []
-    for checkpoint, fault in damaged:
+        damaged |= {} if fault == UNFINISHED else {checkpoint: fault}
+    for checkpoint, fault in damaged.items():
         raise BadInputError(
             f"{checkpoint} cannot be resumed: {fault}, and no whole checkpoint lies beside it. Delete it to start anew."
         )
@@ -185,19 +164,15 @@ def take_up(checkpoint: str | os.PathLike, trainer: Trainer) -> tuple[str, float
     """
     check_processes(checkpoint, trainer.args.world_size)
     check_network(checkpoint, trainer.model)
-    manifest = Manifest.read(checkpoint)
-    check_same_data(manifest.data, describe_data(trainer), str(checkpoint))
+    manifest = json.loads((Path(checkpoint) / MANIFEST_NAME).read_text())
+    check_same_data(manifest["data"], describe_data(trainer), str(checkpoint))
     _restore_objective(Path(checkpoint) / OBJECTIVE_NAME, trainer.objective)
-    before, now = manifest.precision, trainer.args.precision
-    if before.split(", ")[-1] == now:
-        return before, manifest.seconds
-    logger.warning(
-        "%s was written in %s, training goes on in %s: it ends otherwise than without a break.",
-        checkpoint,
-        before,
-        now,
-    )
-    return f"{before}, {now}", manifest.seconds
+    precision, now = manifest["precision"], trainer.args.precision
+    if precision.split(", ")[-1] != now:
+        told = "%s was written in %s, training goes on in %s: it ends otherwise than without a break."
+        logger.warning(told, checkpoint, precision, now)
+        precision = f"{precision}, {now}"
+    return precision, manifest["seconds"]
 
 
 def _restore_objective(path: Path, objective: nn.Module | None) -> None:

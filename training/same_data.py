@@ -40,9 +40,9 @@ def check_same_data(before: dict, now: dict, where: str) -> None:
 
 def _difference(name: str, before: object, now: object) -> str:
     """In words; of lists the first element that differs."""
-    if isinstance(before, list) and isinstance(now, list):
-        if len(before) != len(now):
-            return f"`{name}` had length {len(before)}, now {len(now)}"
-        index = next(i for i, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
-        return f"`{name}[{index}]` was {before[index]}, now it is {now[index]}"
-    return f"`{name}` was {before}, now it is {now}"
+    if not isinstance(before, list):
+        return f"`{name}` was {before}, now it is {now}"
+    if len(before) != len(now):
+        return f"`{name}` had length {len(before)}, now {len(now)}"
+    index = next(i for i, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
+    return f"`{name}[{index}]` was {before[index]}, now it is {now[index]}"

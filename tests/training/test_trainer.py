@@ -140,7 +140,7 @@ def test_arguments_that_become_others_are_told(make_trainer, icl, caplog):
         trainer = make_trainer(*icl, image_memory_share=0.0)
     workers = trainer.args.dataloader_num_workers
     assert workers > 0
-    assert f"`dataloader_num_workers` is now {workers}: images are decoded batch by batch." in caplog.text
+    assert f"`dataloader_num_workers` is now {workers}: images are decoded by batch." in caplog.text
 
 
 def test_a_label_prior_changes_nothing_in_training(make_trainer, icl):

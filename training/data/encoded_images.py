@@ -137,16 +137,20 @@ def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> t
 
     The log tells which arguments that changes.
     """
+    on_gpu = args.device.type == "cuda"
     if isinstance(images, EncodedImages):
-        reason = "images are decoded batch by batch"
-        args.adjust("dataloader_num_workers", args.dataloader_num_workers or images.num_workers, reason)
-        args.adjust("dataloader_pin_memory", args.device.type == "cuda", reason)
-    elif isinstance(images, DecodedImages) and args.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(args.device)
-        if images.pixel_values.nbytes < free / 4:
-            args.adjust("dataloader_num_workers", 0, "the images are in the memory of the GPU")
-            args.adjust("dataloader_pin_memory", False, "the images are in the memory of the GPU")
-            return images.to(args.device)
+        workers, pinned, reason = (
+            args.dataloader_num_workers or images.num_workers,
+            on_gpu,
+            "images are decoded by batch",
+        )
+    elif on_gpu and images is not None and images.pixel_values.nbytes < torch.cuda.mem_get_info(args.device)[0] / 4:
+        workers, pinned, reason = 0, False, "the images are in the memory of the GPU"
+        images = images.to(args.device)
+    else:
+        return images
+    args.adjust("dataloader_num_workers", workers, reason)
+    args.adjust("dataloader_pin_memory", pinned, reason)
     return images
 
 
