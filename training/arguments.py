@@ -1,15 +1,20 @@
 """Arguments of `LongTailTrainer`."""
 
+import logging
 import os
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from transformers import TrainingArguments
 
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.precision import fast_bfloat16
 from tailmoe.training.recipe_files import DEFAULT_EPOCHS
+from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.supported_arguments import check_numbers, refuse_arguments, refuse_without_effect
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -122,6 +127,23 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')
+
+    def adjust(self, name: str, value: object, reason: str) -> None:
+        """Set an argument to what a Trainer needs; the log tells if it was another."""
+        if getattr(self, name) != value:
+            logger.info("`%s` is now %s: %s.", name, value, reason)
+            setattr(self, name, value)
+
+    def expect_stages(self, objective: nn.Module | None) -> None:
+        """Let several processes look for parameters without a gradient where the last stage of an objective has such."""
+        if self.world_size > 1 and self.ddp_find_unused_parameters is None:
+            last_stage = objective is not None and objective.last_stage_from() < 1
+            reason = f"{'a last stage trains a part' if last_stage else 'each step trains the whole'} of the network"
+            self.adjust("ddp_find_unused_parameters", last_stage, reason)
+
+    def shot_bounds(self, class_counts: list[int]) -> ShotBounds:
+        """Which classes are many-, medium- and few-shot."""
+        return ShotBounds.of(class_counts, self.many_above, self.few_below)
 
     @property
     def precision(self) -> str:

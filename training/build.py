@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) ->
         args = LongTailTrainingArguments(
             output_dir=str(output_dir),
             seed=seed,
-            **{"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **copy.deepcopy(recipe.training)},
+            **{"report_to": "none", "disable_tqdm": False, **copy.deepcopy(recipe.training)},
         )
     with _naming(f"training.report_to={','.join(args.report_to)}"):
         for callback in get_reporting_integration_callbacks(args.report_to):

@@ -1,58 +1,50 @@
-"""Checkpoints that survive being killed at any moment."""
+"""Checkpoints: what they tell of themselves, which of them are whole, and which run can go on from them."""
 
-import hashlib
+import contextlib
 import json
 import logging
 import os
-import signal
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
-import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerCallback
+from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from tailmoe.training.errors import BadInputError
+from tailmoe.training.errors import BadInputError, FaultError
+from tailmoe.training.faults import in_one_line, room_in
+from tailmoe.training.same_data import check_same_data, describe_data
 
 logger = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.json"
+OBJECTIVE_NAME = "objective.safetensors"
 UNFINISHED = "it was not written to its end"
-STEPS_BETWEEN_SIGNALS = 10  # several processes tell each other of signals so often
+NO_MANIFEST = " (`save_only_model`, or another Trainer wrote it)"
+TORCH_FILES = (".bin", ".pt", ".pth")
 
 
-def write_manifest(checkpoint: str | os.PathLike, data: dict | None, precision: str, seconds: float | None) -> None:
-    """Tell in a checkpoint what it consists of, before the Trainer writes its state there, which comes last.
+def finish_checkpoint(checkpoint: str | os.PathLike, trainer: Trainer) -> None:
+    """Write the state of a `LongTailTrainer`'s objective, and a manifest, beside all files but the Trainer's state.
 
-    Args:
-        checkpoint: Folder with all else.
-        data: What is to be the same on resume, see `check_same_data`; None if that is not known.
-        precision: That the network has computed in so far.
-        seconds: That training has taken so far; None if that is not known.
+    The manifest has the sizes of the files, the data that must be the same on resume, and precision and seconds so far.
     """
     folder = Path(checkpoint)
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    digests = {name: _digest(path) for name, path in files.items() if name not in (MANIFEST_NAME, TRAINER_STATE_NAME)}
-    manifest = {"files": digests, "data": data, "precision": precision, "seconds": seconds}
-    (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=1))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_manifest(checkpoint: Path) -> dict:
-    """Empty for a checkpoint of a version that wrote none."""
-    path = checkpoint / MANIFEST_NAME
-    return json.loads(path.read_text()) if path.exists() else {"files": {}, "data": None}
+    if trainer.objective is not None and (state := trainer.objective.state_dict()):
+        save_file(state, folder / OBJECTIVE_NAME)
+    later = (MANIFEST_NAME, TRAINER_STATE_NAME)  # there already where a step is saved twice
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name not in later}
+    manifest = {"data": describe_data(trainer), "precision": trainer.precision, "seconds": trainer.train_seconds}
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest | {"files": sizes}, indent=1))
 
 
 def fault_of(checkpoint: str | os.PathLike) -> str | None:
-    """What keeps training from continuing at a checkpoint; None if it is as it was written."""
+    """What keeps training from continuing at a checkpoint; None if it is whole."""
     folder = Path(checkpoint)
     if not (folder / TRAINER_STATE_NAME).exists():
         return UNFINISHED
@@ -60,31 +52,58 @@ def fault_of(checkpoint: str | os.PathLike) -> str | None:
     try:
         json.loads((folder / name).read_text())
         name = MANIFEST_NAME
-        files = _read_manifest(folder)["files"]
-        for name, digest in files.items():
-            if _digest(folder / name) != digest:
+        sizes = json.loads((folder / name).read_text())["files"]
+        for name, size in sizes.items():
+            if (folder / name).stat().st_size != size or not _opens(folder / name):
                 return f"{name} is damaged"
     except FileNotFoundError:
-        return f"{name} is missing"
-    except (OSError, ValueError, KeyError):
+        return f"{name} is missing" + (NO_MANIFEST if name == MANIFEST_NAME else "")
+    except (OSError, ValueError, KeyError, SafetensorError, BadZipFile):
         return f"{name} is damaged"
-    return None if any(folder.glob("optimizer*")) else "the state of the optimizer is missing (`save_only_model`?)"
+    return None
+
+
+def _opens(path: Path) -> bool:
+    """Whether a file of tensors is one; torch's are archives with a checksum of each part."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt"):
+            return True
+    if path.suffix in TORCH_FILES:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    return True
+
+
+def checkpoint_to_resume(given: str | bool | None, run: str | os.PathLike) -> str | None:
+    """The whole checkpoint that `resume_from_checkpoint` means; None to start anew.
+
+    Args:
+        given: A folder, or True for the newest whole checkpoint of the folder `run`, if there is one.
+        run: The output folder.
+
+    Raises:
+        BadInputError: If it is damaged, or all in `run` that were written to their end are.
+    """
+    if given is True:
+        return last_complete_checkpoint(run)
+    if given and (fault := fault_of(given)):
+        raise BadInputError(f"{given} cannot be resumed: {fault}. Give another checkpoint.")
+    return given or None
 
 
 def last_complete_checkpoint(run: str | os.PathLike) -> str | None:
-    """The newest checkpoint of the folder `run` that is as it was written; None if none was written to its end.
+    """The newest whole checkpoint of the folder `run`; None if none was written to its end.
 
     Raises:
         BadInputError: If all that were written to their end are damaged.
     """
-    damaged = []
+    damaged = {}
     for checkpoint in reversed(sort_checkpoints(str(run))):
-        fault = fault_of(checkpoint)
-        if fault is None:
+        if (fault := fault_of(checkpoint)) is None:
             return checkpoint
         logger.warning("Skipping %s: %s.", checkpoint, fault)
-        damaged += [(checkpoint, fault)] if fault != UNFINISHED else []
-    for checkpoint, fault in damaged:
+        damaged |= {} if fault == UNFINISHED else {checkpoint: fault}
+    for checkpoint, fault in damaged.items():
         raise BadInputError(
             f"{checkpoint} cannot be resumed: {fault}, and no whole checkpoint lies beside it. Delete it to start anew."
         )
@@ -98,13 +117,6 @@ def share_done(run: str | os.PathLike) -> float:
             content = json.loads(state.read_text())
             return content["global_step"] / content["max_steps"]
     return 0.0
-
-
-def check_whole(checkpoint: str | os.PathLike) -> None:
-    """Raise `BadInputError` unless the checkpoint is as it was written."""
-    fault = fault_of(checkpoint)
-    if fault is not None:
-        raise BadInputError(f"{checkpoint} cannot be resumed: {fault}. Give another checkpoint.")
 
 
 def check_weights(where: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
@@ -134,100 +146,59 @@ def check_network(checkpoint: str | os.PathLike, model: nn.Module) -> None:
 def check_processes(checkpoint: str | os.PathLike, world_size: int) -> None:
     """Raise `BadInputError` unless as many processes wrote the checkpoint: the Trainer keeps random states of each."""
     written = len(list(Path(checkpoint).glob("rng_state*.pth")))
-    if written and written != world_size:
+    if written != world_size:
         raise BadInputError(
             f"{checkpoint} was written by {written} {'process' if written == 1 else 'processes'}, now there "
             f"{'is 1' if world_size == 1 else f'are {world_size}'}: batches and steps would differ. Resume with {written}."
         )
 
 
-def precision_so_far(checkpoint: str | os.PathLike, now: str) -> str:
-    """The precision of a run that is resumed in the precision `now`, such as `float32, bfloat16` if it has changed."""
-    before = _read_manifest(Path(checkpoint)).get("precision", now)
-    if before.split(", ")[-1] == now:
-        return before
-    logger.warning(
-        "%s was written in %s, training goes on in %s: it ends otherwise than without a break.",
-        checkpoint,
-        before,
-        now,
-    )
-    return f"{before}, {now}"
+def take_up(checkpoint: str | os.PathLike, trainer: Trainer) -> tuple[str, float]:
+    """Restore of a `LongTailTrainer` what transformers does not, once it is clear that it can go on from there.
 
+    Returns:
+        The precision of the whole run, such as `float32, bfloat16` if it changes, and the seconds that it has trained.
 
-def seconds_so_far(checkpoint: str | os.PathLike) -> float | None:
-    """What training had taken when the checkpoint was written; None if it does not tell."""
-    return _read_manifest(Path(checkpoint)).get("seconds")
-
-
-def check_data(checkpoint: str | os.PathLike, data: dict | None) -> None:
-    """Raise `BadInputError` if the checkpoint tells of other data."""
-    before = _read_manifest(Path(checkpoint))["data"]
-    if before is not None and data is not None:
-        check_same_data(before, data, str(checkpoint))
-
-
-def check_same_data(before: dict, now: dict, where: str) -> None:
-    """Raise `BadInputError` unless the descriptions of data are the same.
-
-    Args:
-        before: Numbers, words and lists of them by name, as they were written.
-        now: Likewise; names that only one of the two has are not compared.
-        where: What was made of the data before.
+    Raises:
+        BadInputError: If the checkpoint is of another network, another objective, other images or another number of processes.
     """
-    for name, value in before.items():
-        if name in now and now[name] != value:
-            raise BadInputError(
-                f"The images have changed since {where} was written: {_difference(name, value, now[name])}. "
-                "Resume with the images as they were, or train anew in another folder."
-            )
+    check_processes(checkpoint, trainer.args.world_size)
+    check_network(checkpoint, trainer.model)
+    manifest = json.loads((Path(checkpoint) / MANIFEST_NAME).read_text())
+    check_same_data(manifest["data"], describe_data(trainer), str(checkpoint))
+    _restore_objective(Path(checkpoint) / OBJECTIVE_NAME, trainer.objective)
+    precision, now = manifest["precision"], trainer.args.precision
+    if precision.split(", ")[-1] != now:
+        told = "%s was written in %s, training goes on in %s: it ends otherwise than without a break."
+        logger.warning(told, checkpoint, precision, now)
+        precision = f"{precision}, {now}"
+    return precision, manifest["seconds"]
 
 
-def _difference(name: str, before: object, now: object) -> str:
-    """In words; of lists the first element that differs."""
-    if isinstance(before, list) and isinstance(now, list):
-        if len(before) != len(now):
-            return f"`{name}` had length {len(before)}, now {len(now)}"
-        index = next(i for i, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
-        return f"`{name}[{index}]` was {before[index]}, now it is {now[index]}"
-    return f"`{name}` was {before}, now it is {now}"
+def _restore_objective(path: Path, objective: nn.Module | None) -> None:
+    saved = load_file(path) if path.exists() else {}
+    own = {} if objective is None else objective.state_dict()
+    if saved.keys() != own.keys():
+        raise BadInputError(f"{path.parent} was written with another objective: resume with the same, or train anew.")
+    if own:
+        objective.load_state_dict(saved)
 
 
-class StopOnSignal(TrainerCallback):
-    """Finishes the step, saves a checkpoint and ends training on SIGINT or SIGTERM.
+@contextlib.contextmanager
+def whole_or_not_there(checkpoint: Path) -> Iterator[None]:
+    """Delete a checkpoint that an error kept from being written to its end.
 
-    `received` then holds the signal. A second one ends the process at once.
+    Raises:
+        FaultError: In place of what the libraries raise when a file cannot be written.
     """
-
-    def __init__(self):
-        self.received: signal.Signals | None = None
-        self._previous: dict[int, object] = {}
-
-    def _receive(self, number: int, frame: object) -> None:
-        self.received = signal.Signals(number)
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._previous:
-            signal.signal(*self._previous.popitem())
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._receive)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if args.world_size > 1 and state.global_step % STEPS_BETWEEN_SIGNALS == 0:
-            self._agree(args.device)
-        elif args.world_size > 1:
-            return
-        if self.received is not None:
-            control.should_save = control.should_training_stop = True
-
-    def _agree(self, device: torch.device) -> None:
-        """One process may have received a signal before another: all stop after the same step."""
-        number = torch.tensor(self.received or 0, device=device)
-        torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
-        self.received = signal.Signals(number.item()) if number else None
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self._restore()
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if fault_of(checkpoint) is None:
+            raise  # something that came after it
+        room = room_in(checkpoint.parent)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise FaultError(
+            f"{checkpoint} cannot be written: {in_one_line(error)}.{room} The checkpoint before it is kept: make room, then "
+            "--resume continues."
+        ) from error

@@ -15,13 +15,14 @@ from transformers import (
 )
 
 NO_TERMS = ("loss", "learning_rate", "grad_norm", "epoch")
+NO_METRICS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")  # of what is measured
 
 
 class EpochLines(TrainerCallback):
-    """Writes a line whenever the training loss is logged, in place of transformers' dictionaries.
+    """Writes a line whenever the training loss is logged, or a split evaluated, in place of transformers' dictionaries.
 
-    It has the epoch, the share of the run that is done, images per second and the time left since training began or was
-    resumed, the loss and its terms, and the learning rate.
+    It has the epoch, the share of the run that is done, the loss, the learning rate, images per second and the time left since
+    training began or was resumed, and the terms of the loss.
     """
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -31,15 +32,21 @@ class EpochLines(TrainerCallback):
         if state.is_world_process_zero and "loss" in logs:
             tqdm.write(self._line(args, state, logs), file=sys.stderr)
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics, **kwargs):
+        if state.is_world_process_zero:
+            shown = [(name, value) for name, value in metrics.items() if name.startswith("eval_")]
+            shown = [f"{name[5:]} {value:.4g}" for name, value in shown if not name.endswith(NO_METRICS)]
+            tqdm.write(f"evaluation   {', '.join(shown)}", file=sys.stderr)
+
     def _line(self, args: TrainingArguments, state: TrainerState, logs: dict[str, float]) -> str:
         of_a_step = (time.perf_counter() - self._start) / max(state.global_step - self._first_step, 1)
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         terms = ", ".join(f"{name} {value:.4g}" for name, value in logs.items() if name not in NO_TERMS)
         epochs = f"{state.num_train_epochs:g}"
         return (
-            f"epoch {logs['epoch']:{len(epochs)}.3g}/{epochs} {state.global_step / state.max_steps:5.0%}"
-            f"{batch / of_a_step:9,.0f} images/s {duration((state.max_steps - state.global_step) * of_a_step):>6} left"
-            f"   loss {logs['loss']:.4g} ({terms})   learning rate {logs['learning_rate']:.3g}"
+            f"epoch {logs['epoch']:{len(epochs)}.3g}/{epochs} {state.global_step / state.max_steps:5.0%}   "
+            f"loss {logs['loss']:<9.4g}  learning rate {logs['learning_rate']:<9.3g}{batch / of_a_step:9,.0f} images/s "
+            f"{duration((state.max_steps - state.global_step) * of_a_step):>6} left   {terms}"
         )
 
 
@@ -50,9 +57,15 @@ class ProgressBar(ProgressCallback):
 
 
 def show_epochs(trainer: Trainer) -> None:
-    """Let a Trainer show lines of epochs; the bar is there unless `disable_tqdm` is set."""
-    trainer.remove_callback(PrinterCallback)
-    if trainer.pop_callback(ProgressCallback) is not None:
+    """Let a new Trainer show lines of epochs; below them the bar, on a terminal, unless `disable_tqdm` is set.
+
+    A notebook keeps the table of transformers.
+    """
+    default = trainer.callback_handler.callbacks[-1]  # those that were given come before it
+    if type(default) not in (PrinterCallback, ProgressCallback):
+        return
+    trainer.remove_callback(default)
+    if not trainer.args.disable_tqdm and sys.stderr.isatty():
         trainer.add_callback(ProgressBar)
     trainer.add_callback(EpochLines)
 

@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from tailmoe.training.errors import BadInputError
 
+logger = logging.getLogger(__name__)
 Runner = Callable[..., ModelOutput]
 NARROWEST = 16
 OUTPUTS = ("logits", "expert_logits", "gate_probs", "num_experts_used")
@@ -26,7 +27,10 @@ def with_fast_layout(model: PreTrainedModel) -> PreTrainedModel:
     Narrower ones corrupt memory in that layout when trained by several threads (torch 2.13 on a CPU).
     """
     widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
-    return model.to(memory_format=torch.channels_last) if min(widths, default=0) >= NARROWEST else model
+    if min(widths, default=0) < NARROWEST:
+        return model
+    logger.debug("Convolutions are laid out channels last in memory.")
+    return model.to(memory_format=torch.channels_last)
 
 
 def fuse_for_inference(model: PreTrainedModel) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from torch import nn
 
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.objectives.processes import average_gradients
 
 
 def papers_sgd(model: nn.Module, args: LongTailTrainingArguments, fused: bool = True) -> torch.optim.SGD:
@@ -19,6 +20,15 @@ def papers_sgd(model: nn.Module, args: LongTailTrainingArguments, fused: bool = 
         weight_decay=args.weight_decay,
         fused=fused,
     )
+
+
+def add_objective(optimizer: torch.optim.Optimizer, objective: nn.Module | None) -> None:
+    """Let an optimizer train the parameters of an objective too, which the Trainer neither clears nor averages."""
+    learned = [] if objective is None else list(objective.parameters())
+    if learned:
+        optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+        optimizer.register_step_pre_hook(lambda *_: average_gradients(objective))
+        optimizer.register_step_post_hook(lambda *_: objective.zero_grad())
 
 
 def papers_scheduler(

@@ -14,8 +14,6 @@ import yaml
 from transformers import PreTrainedModel
 
 from tailmoe.training.build import Images, make_trainer, prepare_images, rehearse
-from tailmoe.training.checkpoints import StopOnSignal, check_same_data
-from tailmoe.training.epoch_lines import show_epochs
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.faults import naming_faults
@@ -24,7 +22,9 @@ from tailmoe.training.figures.results import write_figures
 from tailmoe.training.fine_tuning import merge_lora
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.results import RESULTS_NAME, RunResults, run_results
+from tailmoe.training.same_data import check_same_data
 from tailmoe.training.sharding import whole_model
+from tailmoe.training.signals import StopOnSignal
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -115,9 +115,9 @@ def _train_one(
         return results
     trainer, stop = make_trainer(recipe, output_dir, seed, images), StopOnSignal()
     trainer.add_callback(stop)
-    show_epochs(trainer)
     _tell_what_is_trained(recipe, trainer)
-    trainer.train(resume_from_checkpoint=True)
+    with naming_faults(output_dir):
+        trainer.train(resume_from_checkpoint=True)
     if stop.received is not None:
         raise InterruptedTraining(stop.received, output_dir)
     model = whole_model(trainer)

@@ -5,26 +5,33 @@ speed of the device instead (torch.cuda.CUDAGraph).
 """
 
 import contextlib
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from transformers import TrainingArguments
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
 
 logger = logging.getLogger(__name__)
 # on a stream of their own, before the recording: they make the state of the optimizer and choose the algorithms
 EAGER_STEPS = 3
 
 
-def can_record(args: TrainingArguments) -> bool:
-    """Whether steps can be recorded with these arguments; on a CUDA device one line of the log says why not."""
+def can_record(args: TrainingArguments, papers_sgd: bool = True) -> bool:
+    """Whether steps can be recorded with these arguments; on a CUDA device one line of the log says why not.
+
+    Args:
+        args: Of the Trainer.
+        papers_sgd: Whether the optimizer is that of `optimization.papers_sgd`.
+    """
     if args.device.type != "cuda":
         return False
     hindrances = {
         f"`optim` is {args.optim}, not sgd": args.optim != "sgd",
+        "the optimizer was given": args.optim == "sgd" and not papers_sgd,
         "`gradient_accumulation_steps` is above 1": args.gradient_accumulation_steps > 1,
         "`max_grad_norm` is above 0": args.max_grad_norm > 0,
         "float16 scales its gradients": args.fp16,
@@ -34,6 +41,39 @@ def can_record(args: TrainingArguments) -> bool:
     if reasons:
         logger.info("Training without CUDA graphs: %s.", "; ".join(reasons))
     return not reasons
+
+
+def graphs_of(trainer: Trainer, papers_sgd: bool) -> "StepGraphs | None":
+    """What runs the steps of a `LongTailTrainer` as CUDA graphs; None where they cannot be recorded."""
+    if not can_record(trainer.args, papers_sgd):
+        return None
+    return StepGraphs(functools.partial(whole_step, trainer), trainer.args.device)
+
+
+def recorded_step(trainer: Trainer, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """A training step of a `LongTailTrainer` with graphs: it updates the parameters itself and leaves no gradient."""
+    rates = {f"learning_rate_{i}": group["lr"] for i, group in enumerate(trainer.optimizer.param_groups)}
+    active = trainer.training_loss.begin_step(model, trainer.progress)
+    loss = trainer.graphs({**inputs, **rates, "progress": trainer.progress}, active)
+    trainer.training_loss.end_step(active, trainer.state.global_step + 1)
+    return loss
+
+
+def whole_step(trainer: Trainer, inputs: dict[str, Tensor], active: tuple[str, ...]) -> Tensor:
+    """Everything from the pixels to the update, for inputs on the device: what a CUDA graph records."""
+    rates = [inputs.pop(f"learning_rate_{i}") for i in range(len(trainer.optimizer.param_groups))]
+    progress = inputs.pop("progress")
+    trained = [trainer.model_wrapped] if trainer.objective is None else [trainer.model_wrapped, trainer.objective]
+    for module in trained:
+        module.zero_grad()
+    with trainer.compute_loss_context_manager():
+        loss, _ = trainer.training_loss(trainer.model_wrapped, trainer.batches.finish(inputs), progress, active)
+    loss.backward()
+    with tensor_learning_rates(trainer.optimizer.param_groups, rates):
+        trainer.optimizer.optimizer.step()
+    for module in trained:  # the Trainer's own update then finds no gradient and changes nothing
+        module.zero_grad()
+    return loss.detach()
 
 
 @contextlib.contextmanager

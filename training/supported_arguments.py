@@ -8,7 +8,7 @@ import math
 import os
 
 from torch import nn
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.training_args import trainer_log_levels
 
@@ -157,11 +157,17 @@ def refuse_without_effect(args: TrainingArguments) -> None:
             raise BadInputError(f"`optim_args` of {optimizer} are {', '.join(OPTIM_ARGS[optimizer])}, got {name}.")
 
 
-def refuse_trainer_arguments(given: dict, objective: nn.Module | None) -> None:
-    """Raise `BadInputError` for a parameter of `transformers.Trainer` that `LongTailTrainer` has another way for."""
+def refuse_trainer_arguments(
+    model: PreTrainedModel, args: TrainingArguments, processing_class: object, objective: nn.Module | None, given: dict
+) -> None:
+    """Raise `BadInputError` for a parameter of `LongTailTrainer` that is missing, or that there is another way for."""
     for name, remedy in TRAINER_REFUSED.items():
         if given.get(name) is not None:
             raise BadInputError(f"`{name}` is not for LongTailTrainer: {remedy}.")
+    if processing_class is None:
+        raise BadInputError("`processing_class` is missing: give the model's image processor.")
+    if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise BadInputError("`gradient_checkpointing` is for models on a backbone of transformers that offers it.")
     optimizer, _ = given.get("optimizers") or (None, None)
     if optimizer is not None and objective is not None and any(True for _ in objective.parameters()):
         raise BadInputError(

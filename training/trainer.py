@@ -1,51 +1,50 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
+import functools
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import datasets
 import torch
-from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import BaseImageProcessor, PreTrainedModel
-from transformers.trainer_utils import TrainOutput
-from transformers.utils import ModelOutput
+from transformers import BaseImageProcessor, PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
 
-from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.augmented_batches import AugmentedBatches
-from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
-from tailmoe.training.data.encoded_images import place_images
+from tailmoe.training.checkpoints import checkpoint_to_resume, finish_checkpoint, take_up, whole_or_not_there
+from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data.encoded_images import loaded, place_images
 from tailmoe.training.data.images import whole_batch
-from tailmoe.training.data.samplers import check_batches, lone_images, make_sampler
-from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluating_trainer import EvaluatingTrainer, check_skipping, loaded
-from tailmoe.training.faults import naming_single_values
-from tailmoe.training.hub_trainer import name_of_data
+from tailmoe.training.data.samplers import lone_images, make_sampler
+from tailmoe.training.epoch_lines import show_epochs
 from tailmoe.training.inference import with_fast_layout
-from tailmoe.training.objectives.processes import average_gradients
-from tailmoe.training.optimization import papers_scheduler, papers_sgd
-from tailmoe.training.sharding import asks_for_sharding, check_sharding
-from tailmoe.training.step_graphs import StepGraphs, can_record, tensor_learning_rates
+from tailmoe.training.optimization import add_objective, papers_scheduler, papers_sgd
+from tailmoe.training.sharding import asks_for_sharding, check_sharding, own_class
+from tailmoe.training.step_graphs import graphs_of, recorded_step
 from tailmoe.training.supported_arguments import refuse_trainer_arguments
-from tailmoe.training.term_sums import TermSums
-from tailmoe.training.training_classes import label_names, set_class_counts, set_label_names
+from tailmoe.training.trainer_metrics import check_best_metric, rows_once, share_statistics, trainer_metrics
+from tailmoe.training.training_classes import label_names, learn_classes, name_of_data
+from tailmoe.training.training_loss import TrainingLoss
 
 logger = logging.getLogger(__name__)
-OBJECTIVE_NAME = "objective.safetensors"
-STEPS_UNREAD = 50  # between two looks at an accelerator's loss, each of which waits for the device
+PLAIN_PUSH = (
+    "What is pushed has the card of transformers, which knows neither data nor experts, and during training no modeling code: "
+    "`trainer.add_callback(CardCallback(trainer))`, of tailmoe.hub_cards.callback, adds ours."
+)
 
 
-class LongTailTrainer(EvaluatingTrainer):
+class LongTailTrainer(Trainer):
     """Trains an image classifier on long-tailed images.
 
-    Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are
-    decoded once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed
-    run ends exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell many-, medium-
-    and few-shot classes apart; on a CUDA device the whole step is recorded as a CUDA graph where possible; what it pushes
-    to the Hub has our card, see `HubTrainer`; its checkpoints are whole, see `SafeTrainer`, and
-    several processes evaluate every image once, see `EvaluatingTrainer`.
+    Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are decoded
+    once if they fit in memory, augmented on the device as whole batches, and seeded by step, so that a resumed run ends
+    exactly as an uninterrupted one; an objective may replace the model's own loss; metrics tell shot groups apart; on a CUDA
+    device whole steps are recorded as CUDA graphs where possible; a checkpoint is whole or not there, and resumed by the
+    same network, images and number of processes or not at all; several processes evaluate every image once.
 
     Args:
         model: An image classification model, ours or any of transformers.
@@ -58,7 +57,7 @@ class LongTailTrainer(EvaluatingTrainer):
 
     The class counts of the training split become those of the model's configuration and of the objective, and the class
     names of a `datasets.Dataset` those of a model that has none of its own, or that was loaded; the log tells what they
-    replaced.
+    replaced, and which arguments became others. Wide convolutions are laid out channels last, where they are faster.
 
     Raises:
         BadInputError: If labels do not fit the model, an image cannot be read, a split is empty, or an argument would
@@ -66,6 +65,9 @@ class LongTailTrainer(EvaluatingTrainer):
     """
 
     loss_is_scaled_for_ga = False  # every term is a mean over its batch
+    write_card: Callable[..., None] | None = (
+        None  # in place of transformers; `hub_cards.callback.CardCallback` sets it
+    )
 
     def __init__(
         self,
@@ -77,197 +79,114 @@ class LongTailTrainer(EvaluatingTrainer):
         objective: nn.Module | None = None,
         **kwargs,
     ):
-        refuse_trainer_arguments(kwargs, objective)
-        if processing_class is None:
-            raise BadInputError("`processing_class` is missing: give the model's image processor.")
-        if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
-            raise BadInputError("`gradient_checkpointing` is for models on a backbone of transformers that offers it.")
-        self.data_name, names = name_of_data(train_dataset), label_names(train_dataset)
+        refuse_trainer_arguments(model, args, processing_class, objective, kwargs)
+        self.data_name, given = name_of_data(train_dataset), train_dataset
         train_dataset = loaded(train_dataset, processing_class, args, "Decoding train images")
         eval_dataset = loaded(eval_dataset, processing_class, args, "Decoding test images")
-        check_skipping(train_dataset, args)
-        if (
-            args.world_size > 1 and args.ddp_find_unused_parameters is None
-        ):  # the heads of a last stage, or all but them
-            args.ddp_find_unused_parameters = objective is not None and objective.last_stage_from() < 1
-        self.class_counts = None
-        if train_dataset is not None:
-            self.class_counts = class_counts(train_dataset, model.config.num_labels)
-            set_class_counts(model, objective, self.class_counts)
-            set_label_names(model.config, names)
-        kwargs.setdefault("compute_metrics", self._compute_metrics)
+        self.class_counts = learn_classes(model, objective, train_dataset, label_names(given))
+        args.expect_stages(objective)
+        if "compute_metrics" not in kwargs:
+            counts = self.class_counts or getattr(model.config, "class_counts", None)
+            kwargs["compute_metrics"] = functools.partial(trainer_metrics, class_counts=counts, args=args)
+            check_best_metric(args, eval_dataset, self.class_counts)
         super().__init__(
-            data_collator=whole_batch,
             model=model if asks_for_sharding(args) else with_fast_layout(model),  # FSDP wants rows in their order
             args=args,
+            data_collator=whole_batch,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )
         check_sharding(self, objective)
-        self.check_best_metric()
-        self._uses_papers_sgd = (
-            args.optim == "sgd" and self.optimizer is None and self.optimizer_cls_and_kwargs is None
-        )
+        self._uses_papers_sgd = args.optim == "sgd" and not (self.optimizer or self.optimizer_cls_and_kwargs)
         self.train_dataset = place_images(self.train_dataset, args)
         self.objective = None if objective is None else objective.to(args.device)
-        if isinstance(model, TailMoEPreTrainedModel):
-            tau = None if objective is None else objective.training_logit_adjustment
-            model.config.training_logit_adjustment = tau
-        self._batches = AugmentedBatches.of_arguments(args, processing_class)
-        self._graphs: StepGraphs | None = None
-        self._term_sums = TermSums()
+        self.batches = AugmentedBatches.of_arguments(args, processing_class)
+        self.training_loss, self.graphs = TrainingLoss(self.objective), None
+        self.precision, self._began, self._ended = args.precision, None, None
+        show_epochs(self)
 
-    def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
-        """One that shuffles, or shows rare classes more often, or reads streamed images in blocks."""
-        images = self.train_dataset if train_dataset is None else train_dataset
-        return make_sampler(images, self.args, left_out=lone_images(len(images), self.args, self.model))
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
+        """As in transformers; `True` resumes from the last whole checkpoint, or starts without one.
 
-    def get_train_dataloader(self) -> DataLoader:
-        """As in transformers; raises `BadInputError` if there is no whole batch, and others are dropped."""
-        loader = super().get_train_dataloader()
-        check_batches(loader, self.args)
-        return loader
+        Raises:
+            BadInputError: If the checkpoint is damaged, or of another network, other images or another number of processes.
+            FaultError: If a checkpoint cannot be written; the one before it stays.
+        """
+        checkpoint = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
+        self.precision, self._began, self._ended = self.args.precision, time.perf_counter(), None
+        if checkpoint is not None:
+            self.precision, seconds = take_up(checkpoint, self)
+            self._began -= seconds
+        if self.args.push_to_hub and self.write_card is None:
+            logger.warning(PLAIN_PUSH)
+        self.training_loss, self.graphs = TrainingLoss(self.objective), graphs_of(self, self._uses_papers_sgd)
+        output = super().train(checkpoint, **kwargs)
+        share_statistics(self.model, self.accelerator)
+        self._ended = time.perf_counter()
+        return output
 
     @property
     def progress(self) -> float:
         """Share of the run done, in [0, 1]."""
         return self.state.global_step / max(self.state.max_steps, 1)
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs) -> TrainOutput:
-        """As `SafeTrainer.train`."""
-        self._term_sums = TermSums()
-        recorded = can_record(self.args)
-        if recorded and not self._uses_papers_sgd:
-            logger.info("Training without CUDA graphs: the optimizer was given.")
-            recorded = False
-        self._graphs = StepGraphs(self._whole_step, self.args.device) if recorded else None
-        with naming_single_values():
-            output = super().train(resume_from_checkpoint, **kwargs)
-        self.share_statistics()
-        return output
+    @property
+    def train_seconds(self) -> float | None:
+        """Time of training so far, that before a resume included; None if nothing was trained."""
+        return None if self._began is None else (self._ended or time.perf_counter()) - self._began
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        """As in transformers; with CUDA graphs the step updates the parameters itself and leaves no gradient."""
-        if self._graphs is None:
-            return super().training_step(model, inputs, num_items_in_batch)
-        rates = {f"learning_rate_{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
-        active = self._begin_step(model)
-        loss = self._graphs({**inputs, **rates, "progress": self.progress}, active)
-        self._count_terms(active)
-        return loss
+    def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
+        # overridden: transformers has no public place for a sampler
+        images = self.train_dataset if train_dataset is None else train_dataset
+        return make_sampler(images, self.args, left_out=lone_images(len(images), self.args, self.model))
 
-    def _whole_step(self, inputs: dict[str, Tensor], active: tuple[str, ...]) -> Tensor:
-        """Everything from the pixels to the update, for inputs on the device: what a CUDA graph records."""
-        rates = [inputs.pop(f"learning_rate_{i}") for i in range(len(self.optimizer.param_groups))]
-        progress = inputs.pop("progress")
-        self._clear_gradients()
-        with self.compute_loss_context_manager():
-            loss, _ = self._training_loss(self.model_wrapped, self._prepare_inputs(inputs), progress, active)
-        loss.backward()
-        with tensor_learning_rates(self.optimizer.param_groups, rates):
-            self.optimizer.optimizer.step()
-        self._clear_gradients()  # the Trainer's own update then finds none and changes nothing
-        return loss.detach()
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, None]:
+        """As in transformers, augmented; images are not counted, as a loss is a mean over its batch."""
+        return self.batches.take(epoch_iterator, num_batches, self.state.global_step), None
 
-    def _clear_gradients(self) -> None:
-        self.model_wrapped.zero_grad()
-        if self.objective is not None:
-            self.objective.zero_grad()
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args, **kwargs) -> Tensor:
+        """As in transformers, or recorded as a CUDA graph."""
+        if self.graphs is None:
+            return super().training_step(model, inputs, *args, **kwargs)
+        return recorded_step(self, model, inputs)
 
     def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs
     ) -> Tensor | tuple[Tensor, object]:
         """The sum of the objective's terms in training; the model's own loss in evaluation."""
+        inputs = self.batches.finish(inputs)
         if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        active = self._begin_step(model)
-        loss, outputs = self._training_loss(model, inputs, self.progress, active)
-        self._count_terms(active)
+            return super().compute_loss(model, inputs, return_outputs, **kwargs)
+        active = self.training_loss.begin_step(model, self.progress)
+        loss, outputs = self.training_loss(model, inputs, self.progress, active)
+        self.training_loss.end_step(active, self.state.global_step + 1)
         return (loss, outputs) if return_outputs else loss
 
-    def _begin_step(self, model: nn.Module) -> tuple[str, ...]:
-        """The terms that act; frozen features of a last stage keep the statistics of batch normalisation, too."""
-        if model.training != (self.objective is None or self.progress < self.objective.last_stage_from()):
-            model.train(not model.training)
-        return ("model_loss",) if self.objective is None else self.objective.active_terms(self.progress)
-
-    def _training_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], progress: float | Tensor, active: tuple[str, ...]
-    ) -> tuple[Tensor, ModelOutput]:
-        """Loss and outputs; adds the terms to their sums and lets the objective observe. Waits for no device."""
-        pixel_values, labels = inputs["pixel_values"], inputs["labels"]
-        outputs, terms = self._terms(model, pixel_values, labels, progress, active)
-        if "mixed_labels" in inputs:
-            weight = inputs["weight"]
-            _, mixed_terms = self._terms(model, pixel_values, inputs["mixed_labels"], progress, active, outputs)
-            terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
-        if self.objective is not None:
-            self.objective.observe(outputs, labels)
-        self._term_sums.add(terms)
-        return sum(terms.values()), outputs
-
-    def _terms(
-        self,
-        model: nn.Module,
-        pixel_values: Tensor,
-        labels: Tensor,
-        progress: float | Tensor,
-        active: tuple[str, ...],
-        outputs: ModelOutput | None = None,
-    ) -> tuple[ModelOutput, dict[str, Tensor]]:
-        """Outputs and loss terms by name; an objective needs no second pass where `outputs` are known."""
-        if self.objective is None:
-            outputs = model(pixel_values=pixel_values, labels=labels)
-            return outputs, {"model_loss": outputs.loss}
-        if outputs is None:
-            outputs = model(pixel_values=pixel_values, **self.objective.model_options)
-        return outputs, self.objective(outputs, labels, progress, active)
-
-    def _count_terms(self, active: tuple[str, ...]) -> None:
-        self._term_sums.count(active)
-        if self.args.device.type == "cpu" or self.state.global_step % STEPS_UNREAD == 0:
-            self._term_sums.check_finite(self.state.global_step + 1)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
-        """As in transformers, augmented."""
-        batches = self._batches.take(epoch_iterator, num_batches, self.state.global_step)
-        return batches, self._get_num_items_in_batch(batches, device)
-
-    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self._batches.finish(super()._prepare_inputs(inputs))
-
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
-        """The norm that clipping computed; none is computed for the log alone."""
+        # overridden: transformers computes the norm for the log, at each step, also where nothing is clipped
         return grad_norm
 
     def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
         """Not counted: transformers' estimate, six operations for each parameter and token, is not of convolutions."""
         return 0
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean of each loss term since the last log of the training loss."""
+        if "loss" in logs:
+            self.training_loss.check_finite(self.state.global_step + 1)
+            logs |= self.training_loss.take_means()
+        super().log(logs, start_time)
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """SGD as the papers use it, or any optimizer of transformers; the objective's parameters join it."""
-        if self.optimizer is not None:
-            return self.optimizer
-        if self._uses_papers_sgd:
-            self.optimizer = papers_sgd(model or self.model, self.args, fused=not self.is_fsdp_enabled)
-        else:
-            super().create_optimizer(model)
-        learned = [] if self.objective is None else list(self.objective.parameters())
-        if learned:
-            self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
-            # the Trainer clears, and averages over processes, the gradients of the model alone
-            self.optimizer.register_step_pre_hook(lambda *_: average_gradients(self.objective))
-            self.optimizer.register_step_post_hook(lambda *_: self.objective.zero_grad())
+        if self.optimizer is None:
+            if self._uses_papers_sgd:
+                self.optimizer = papers_sgd(model or self.model, self.args, fused=not self.is_fsdp_enabled)
+            else:
+                super().create_optimizer(model)
+            add_objective(self.optimizer, self.objective)
         return self.optimizer
 
     def create_scheduler(
@@ -280,21 +199,51 @@ class LongTailTrainer(EvaluatingTrainer):
             self._created_lr_scheduler = self.lr_scheduler is not None
         return self.lr_scheduler or super().create_scheduler(num_training_steps, optimizer)
 
-    def kept_parts(self) -> dict[str, nn.Module]:
-        """The objective, where it has a state."""
-        return {OBJECTIVE_NAME: self.objective} if self.objective is not None and self.objective.state_dict() else {}
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in transformers; a sharded model is saved as one of its own class."""
+        with own_class(self.model):
+            super().save_model(output_dir, _internal_call)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        self._term_sums.check_finite(self.state.global_step + 1)
-        super()._save_checkpoint(model, trial)
+        # overridden: nothing public is around all that transformers writes
+        self.training_loss.check_finite(self.state.global_step + 1)
+        with whole_or_not_there(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the mean of each loss term since the last log of the training loss."""
-        if "loss" in logs:
-            self._term_sums.check_finite(self.state.global_step + 1)
-            means = self._term_sums.take_means()
-            if self.args.world_size > 1:
-                total = reduce(torch.tensor([*means.values()], device=self.args.device), "mean")
-                means = dict(zip(means, total.tolist(), strict=True))
-            logs |= means
-        super().log(logs, start_time)
+    def _save_rng_state(self, output_dir: str) -> None:
+        # overridden: of all that a process writes by itself it is the last, then comes the state that makes a checkpoint whole
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            finish_checkpoint(output_dir, self)
+
+    def evaluate(self, eval_dataset: object = None, *args, **kwargs) -> dict[str, float]:
+        """As in transformers, of any split that the constructor takes."""
+        return super().evaluate(loaded(eval_dataset, self.processing_class, self.args), *args, **kwargs)
+
+    def predict(self, test_dataset: object, *args, **kwargs) -> PredictionOutput:
+        """As in transformers, of any split that the constructor takes."""
+        return super().predict(loaded(test_dataset, self.processing_class, self.args), *args, **kwargs)
+
+    def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
+        """As in transformers, by processes that hold the same model."""
+        share_statistics(self.model, self.accelerator)
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args, **kwargs) -> tuple:
+        """As in transformers; what other processes have of the batch is not computed, it would count twice in the loss."""
+        rows = rows_once(self.accelerator, len(inputs["labels"]))
+        if rows is None:
+            return super().prediction_step(model, inputs, *args, **kwargs)
+        own = {name: values[:rows] for name, values in inputs.items()}
+        loss, logits, labels = super().prediction_step(model, own, *args, **kwargs)
+        if logits is None:
+            return loss, None, None
+        # as many rows of each process are gathered; those that are added here are left out afterwards
+        return loss, *self.accelerator.pad_across_processes((logits, labels))
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """As in transformers, or by `write_card`."""
+        if self.write_card is None:
+            logger.warning(PLAIN_PUSH)
+        (self.write_card or super().create_model_card)(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What the training images say of their classes, told to the model and the objective that learn from them."""
+"""What the training images say of themselves and their classes, told to the model and the objective that learn from them."""
 
 import logging
 from collections.abc import Sequence
@@ -8,15 +8,46 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
+from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
+READERS = (None, "arrow", "csv", "generator", "imagefolder", "json", "parquet", "webdataset")  # no names of data
+
+
+def name_of_data(dataset: object) -> str | None:
+    """The name that a `datasets.Dataset` has from where it was loaded, if any."""
+    name = dataset.info.dataset_name if isinstance(dataset, datasets.Dataset) else None
+    return None if name in READERS else name
 
 
 def label_names(dataset: object) -> list[str] | None:
     """The names of the classes, where a `datasets.Dataset` has them in its column `label`."""
     label = dataset.features.get("label") if isinstance(dataset, datasets.Dataset) else None
     return label.names if isinstance(label, datasets.ClassLabel) else None
+
+
+def learn_classes(
+    model: PreTrainedModel,
+    objective: nn.Module | None,
+    images: DecodedImages | EncodedImages | None,
+    names: list[str] | None,
+) -> list[int] | None:
+    """Let model and objective know the classes of the training images; the log tells what that replaces.
+
+    Returns:
+        The number of images of each class; None without images, and then nothing is changed.
+
+    Raises:
+        BadInputError: If a label does not fit the model, or the objective was made for another number of classes.
+    """
+    if images is None:
+        return None
+    counts = class_counts(images, model.config.num_labels)
+    set_class_counts(model, objective, counts)
+    set_logit_adjustment(model, objective)
+    set_label_names(model.config, names)
+    return counts
 
 
 def set_class_counts(model: PreTrainedModel, objective: nn.Module | None, class_counts: list[int]) -> None:
@@ -42,6 +73,18 @@ def set_class_counts(model: PreTrainedModel, objective: nn.Module | None, class_
             "The class counts of %s were of other images: those of the %d training images take their place.",
             *(" and ".join(replaced), sum(class_counts)),
         )
+
+
+def set_logit_adjustment(model: PreTrainedModel, objective: nn.Module | None) -> None:
+    """Let the configuration of one of our models tell which frequencies of classes the logits assume after this training."""
+    if isinstance(model, TailMoEPreTrainedModel):
+        before = model.config.training_logit_adjustment
+        now = None if objective is None else objective.training_logit_adjustment
+        if before not in (None, now):
+            logger.warning(
+                "`training_logit_adjustment` of the model's configuration was %s, now it is %s.", before, now
+            )
+        model.config.training_logit_adjustment = now
 
 
 def set_label_names(config: PreTrainedConfig, names: Sequence[str] | None) -> None:

@@ -66,10 +66,9 @@ def test_each_epoch_leaves_out_another_image_by_chance(make_trainer, narrowing, 
         (33, {}, nn.LayerNorm(1), 0),
         (32, {}, nn.BatchNorm2d(1), 0),
         (34, {}, nn.BatchNorm2d(1), 0),
-        (33, {"train_batch_size": 1}, nn.BatchNorm2d(1), 0),
+        (33, {"train_batch_size": 1}, nn.LayerNorm(1), 0),
         (33, {"dataloader_drop_last": True}, nn.BatchNorm2d(1), 0),
         (33, {"world_size": 2}, nn.BatchNorm2d(1), 0),
-        (1, {}, nn.BatchNorm2d(1), 0),
     ],
 )
 def test_an_image_is_left_out_only_where_it_would_be_alone(num_images, changes, layer, expected):
@@ -91,8 +90,13 @@ def test_the_sampler_shows_all_images_where_none_is_left_out(make_trainer, icl, 
 
 def test_batches_of_one_image_are_refused_by_a_network_that_cannot_learn_from_them(make_trainer, narrowing, images):
     trainer = make_trainer(narrowing, train=images, per_device_train_batch_size=1)
-    with pytest.raises(BadInputError, match=r"make `per_device_train_batch_size` larger, or the images"):
+    with pytest.raises(
+        BadInputError, match="33 training images in batches of 1 cannot train a network with batch normalisation: make"
+    ):
         trainer.train()
+    args = SimpleNamespace(train_batch_size=BATCH, dataloader_drop_last=False, world_size=1)
+    with pytest.raises(BadInputError, match="1 training image in batches of 16 cannot train"):
+        lone_images(1, args, narrowing)
 
 
 def test_a_run_without_a_whole_batch_is_refused(make_trainer, icl, images):

@@ -61,8 +61,14 @@ def trained(name, model, objective, **changes):
     trainer.train()
     sizes, measure = [], trainer.compute_metrics
     trainer.compute_metrics = lambda prediction: sizes.append(len(prediction.label_ids)) or measure(prediction)
+    passes = []
+    watch = trainer.model.register_forward_hook(lambda *_: passes.append(1))
     metrics = trainer.evaluate()
+    watch.remove()
     assert sizes == [len(test)] == [38]
+    assert len(passes) == 3, "one pass for each of the batches"
+    trainer.args.prediction_loss_only = True
+    assert abs(trainer.evaluate()["eval_loss"] - metrics["eval_loss"]) < 1e-5 * metrics["eval_loss"]
     state = {f"model {key}": value for key, value in trainer.model.state_dict().items()}
     state |= {f"objective {key}": value for key, value in objective.state_dict().items()}
     numbers = {key: torch.tensor(value) for key, value in metrics.items() if "second" not in key and "time" not in key}

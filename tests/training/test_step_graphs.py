@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tailmoe.training import step_graphs, trainer
+from tailmoe.training import step_graphs
 from tailmoe.training.objectives import ICLObjective, SNNLObjective
 from tailmoe.training.step_graphs import EAGER_STEPS, Recording, StepGraphs, can_record
 
@@ -91,19 +91,19 @@ def test_the_watch_sees_what_waits(wait):
     "options", [{}, {"competition": "sample", "contrast_anchor": "class_mean"}, {"balanced_heads": "last"}]
 )
 def test_no_step_of_icl_waits_for_the_device(make_trainer, icl, monkeypatch, options):
-    monkeypatch.setattr(trainer, "StepGraphs", WatchedGraphs)
-    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr(step_graphs, "StepGraphs", WatchedGraphs)
+    monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
     model, _ = icl
     objective = ICLObjective(model.config, **options)
     run = trained(make_trainer, (model, objective), num_train_epochs=8, mixup_alpha=0.2)
-    assert {terms for terms, _ in run._graphs.eager_runs} >= {objective.active_terms(p) for p in (0.0, 0.3, 0.7, 0.95)}
+    assert {terms for terms, _ in run.graphs.eager_runs} >= {objective.active_terms(p) for p in (0.0, 0.3, 0.7, 0.95)}
 
 
 @pytest.mark.parametrize("mode", ["annealed", "fixed", "learned"])
 @pytest.mark.parametrize("at_once", [2**22, 100])
 def test_no_step_of_snnl_waits_for_the_device(make_trainer, snnl, monkeypatch, mode, at_once):
-    monkeypatch.setattr(trainer, "StepGraphs", WatchedGraphs)
-    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr(step_graphs, "StepGraphs", WatchedGraphs)
+    monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
     monkeypatch.setattr("tailmoe.training.losses.SIMILARITIES_AT_ONCE", at_once)
     objective = SNNLObjective(snnl[0].config, temperature_mode=mode)
     trained(make_trainer, (snnl[0], objective), num_train_epochs=1)
@@ -111,8 +111,8 @@ def test_no_step_of_snnl_waits_for_the_device(make_trainer, snnl, monkeypatch, m
 
 @pytest.fixture
 def recorded(monkeypatch):
-    monkeypatch.setattr(trainer, "StepGraphs", HostGraphs)
-    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr(step_graphs, "StepGraphs", HostGraphs)
+    monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
 
 
 def trained(make_trainer, model_and_objective, **changes):
@@ -124,8 +124,8 @@ def trained(make_trainer, model_and_objective, **changes):
 @pytest.mark.parametrize("changes", [{}, {"mixup_alpha": 0.2, "auto_augment": True}])
 def test_recorded_steps_end_where_plain_steps_end(make_trainer, icl, monkeypatch, changes):
     plain = trained(make_trainer, icl, **changes)
-    monkeypatch.setattr(trainer, "StepGraphs", HostGraphs)
-    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr(step_graphs, "StepGraphs", HostGraphs)
+    monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
     recorded = trained(make_trainer, icl, **changes)
     for ours, theirs in (
         (recorded.model.state_dict(), plain.model.state_dict()),
@@ -140,8 +140,8 @@ def test_recorded_steps_end_where_plain_steps_end(make_trainer, icl, monkeypatch
 
 def test_a_learned_temperature_is_trained_by_recorded_steps_too(make_trainer, snnl, monkeypatch):
     plain = trained(make_trainer, snnl)
-    monkeypatch.setattr(trainer, "StepGraphs", HostGraphs)
-    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr(step_graphs, "StepGraphs", HostGraphs)
+    monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
     recorded = trained(make_trainer, snnl)
     assert recorded.objective.log_temperature != snnl[1].log_temperature
     assert recorded.objective.log_temperature == plain.objective.log_temperature
@@ -149,11 +149,11 @@ def test_a_learned_temperature_is_trained_by_recorded_steps_too(make_trainer, sn
 
 def test_each_variant_is_recorded_once_after_its_eager_steps(make_trainer, icl, recorded):
     run = trained(make_trainer, icl, num_train_epochs=20)
-    variants = {(terms, shapes[0][0]) for terms, shapes in run._graphs.recordings}
+    variants = {(terms, shapes[0][0]) for terms, shapes in run.graphs.recordings}
     terms = {terms for terms, _ in variants}
     assert terms == {run.objective.active_terms(progress) for progress in (0.0, 0.3, 0.7, 0.95)}
     assert {size for _, size in variants} <= {32, len(run.train_dataset) % 32}
-    assert set(run._graphs.eager_runs.values()) <= {*range(1, EAGER_STEPS + 1)}
+    assert set(run.graphs.eager_runs.values()) <= {*range(1, EAGER_STEPS + 1)}
 
 
 def test_a_recording_reads_tensors_and_numbers_anew_each_time():
@@ -221,14 +221,14 @@ def test_a_recording_keeps_all_its_inputs_whatever_the_step_takes_out_of_them(cu
 def test_a_recording_that_fails_leaves_no_gradient_for_the_next_step(make_trainer, icl, monkeypatch):
     class FailsLate(HostGraphs):
         def _record(self, inputs, variant):
-            run = self.step.__self__
+            (run,) = self.step.args
             for parameter in run.model.parameters():
                 parameter.grad = torch.full_like(parameter, 1e6)
             raise RuntimeError("out of memory")
 
     plain = trained(make_trainer, icl, num_train_epochs=2)
-    monkeypatch.setattr(trainer, "StepGraphs", FailsLate)
-    monkeypatch.setattr(trainer, "can_record", lambda args: True)
+    monkeypatch.setattr(step_graphs, "StepGraphs", FailsLate)
+    monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
     failed = trained(make_trainer, icl, num_train_epochs=2)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(failed.model.state_dict()[name], value), name
@@ -279,5 +279,5 @@ def test_a_cpu_has_no_graphs_and_says_nothing_of_them(make_trainer, icl, caplog)
     with caplog.at_level(logging.INFO):
         run = make_trainer(*icl, num_train_epochs=1)
         run.train()
-    assert run._graphs is None
+    assert run.graphs is None
     assert "CUDA" not in caplog.text

@@ -8,7 +8,7 @@ import torch
 from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
 
 from tailmoe.training import ICLObjective
-from tailmoe.training.checkpoints import fault_of, last_complete_checkpoint, write_manifest
+from tailmoe.training.checkpoints import fault_of, finish_checkpoint, last_complete_checkpoint
 from tailmoe.training.data import DecodedImages
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.evaluation import Normalization
@@ -87,13 +87,14 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(make_traine
 
 
 def test_a_checkpoint_of_another_network_is_refused_and_stays(make_trainer, icl, stop_at, tmp_path):
-    make_trainer(*icl, callbacks=[stop_at(3)]).train()
+    trainer = make_trainer(*icl, callbacks=[stop_at(3)])
+    trainer.train()
     checkpoint = tmp_path / "run" / "checkpoint-3"
     weights = safetensors.torch.load_file(checkpoint / "model.safetensors")
     # the projections as they were called before they were mended
     weights = {name.replace("projection", "fusion"): value for name, value in weights.items()}
     safetensors.torch.save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    write_manifest(checkpoint, None, "float32", 1.0)
+    finish_checkpoint(checkpoint, trainer)
     with pytest.raises(
         BadInputError, match=r"checkpoint-3 holds the weights of another network.*\.projection\..*anew"
     ):
@@ -112,11 +113,34 @@ def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are
 
 
 @pytest.mark.parametrize(("kind", "options", "tau"), [("icl", {}, 1.0), ("snnl", {}, 0.0), ("snnl", None, None)])
-def test_a_trained_model_tells_which_class_frequencies_its_logits_assume(request, make_trainer, kind, options, tau):
+def test_a_trained_model_tells_which_class_frequencies_its_logits_assume(
+    request, make_trainer, kind, options, tau, caplog
+):
     model, objective = request.getfixturevalue(kind)
     model.config.training_logit_adjustment = 0.5  # of an earlier training
     trainer = make_trainer(model, None if options is None else objective)
     assert trainer.model.config.training_logit_adjustment == tau
+    assert f"`training_logit_adjustment` of the model's configuration was 0.5, now it is {tau}" in caplog.text
+
+
+def test_a_trainer_that_only_evaluates_leaves_the_configuration_as_it_is(make_trainer, icl):
+    model, objective = icl
+    model.config.training_logit_adjustment = 0.5
+    before = model.config.to_dict()
+    make_trainer(model, objective, max_steps=1).train()  # leaves a checkpoint
+    trainer = make_trainer(model, objective, train=None)
+    assert trainer.model.config.to_dict() == before | {"use_cache": False}  # by transformers
+    assert trainer.evaluate()["eval_loss"] > 0
+    with pytest.raises(BadInputError, match="`train_dataset` is missing"):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_arguments_that_become_others_are_told(make_trainer, icl, caplog):
+    with caplog.at_level("INFO"):
+        trainer = make_trainer(*icl, image_memory_share=0.0)
+    workers = trainer.args.dataloader_num_workers
+    assert workers > 0
+    assert f"`dataloader_num_workers` is now {workers}: images are decoded by batch." in caplog.text
 
 
 def test_a_label_prior_changes_nothing_in_training(make_trainer, icl):
@@ -211,7 +235,7 @@ def test_augmentation_differs_between_steps_and_repeats_with_the_seed(make_train
         trainer = make_trainer(*icl, seed=seed)
         images = trainer.train_dataset
         source = iter([{"pixel_values": images.pixel_values[:8], "labels": images.labels[:8]}] * 2)
-        return [trainer._batches.take(source, 1, step)[0]["pixel_values"] for step in range(2)]
+        return [trainer.batches.take(source, 1, step)[0]["pixel_values"] for step in range(2)]
 
     first, second = batches(0)
     assert not torch.equal(first, second)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
 from tailmoe.training.arguments import LongTailTrainingArguments
@@ -36,6 +36,7 @@ from tailmoe.training.benchmark.setting import (
     random_batch,
 )
 from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.epoch_lines import EpochLines
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.objectives import ICLObjective
 from tailmoe.training.step_graphs import StepGraphs, can_record
@@ -111,7 +112,7 @@ def trainer_times(
     clock = InTurn(others, device, steps)
     trainer = make_trainer(config, images, device, max_steps=(repeats + 2) * steps)
     trainer.add_callback(clock)
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(EpochLines)
     trainer.train()
     return {name: values[2:] for name, values in clock.times.items()}
 
@@ -149,7 +150,7 @@ def bare_step(trainer: LongTailTrainer, device: str) -> Callable[[], None]:
     number = itertools.count()
 
     def update(inputs: dict[str, Tensor], active: tuple[str, ...]) -> Tensor:
-        batch = trainer._batches.finish({name: inputs[name] for name in ("pixel_values", "labels")})
+        batch = trainer.batches.finish({name: inputs[name] for name in ("pixel_values", "labels")})
         outputs = model(batch["pixel_values"])
         loss = sum(objective(outputs, batch["labels"], IN_THE_MIDDLE, active).values())
         loss.backward()
@@ -161,7 +162,7 @@ def bare_step(trainer: LongTailTrainer, device: str) -> Callable[[], None]:
     run = StepGraphs(update, trainer.args.device) if can_record(trainer.args) else update
 
     def step() -> None:
-        (batch,) = trainer._batches.take(stream, 1, next(number))
+        (batch,) = trainer.batches.take(stream, 1, next(number))
         run(batch, active)
 
     return step

@@ -6,6 +6,7 @@ import sys
 import datasets
 
 from tailmoe.training.data.long_tailed import check_range, label_array
+from tailmoe.training.data.streaming import PLACE, has_places
 from tailmoe.training.errors import BadInputError
 
 CLASS_TYPES = ("string", "large_string", "int", "uint", "bool")  # that a label column of no ClassLabel may have
@@ -39,7 +40,7 @@ def has_labels(dataset: datasets.Dataset, label_column: str) -> bool:
 def standard_columns(
     dataset: datasets.Dataset, image_column: str, label_column: str, names: list[str] | None = None
 ) -> datasets.Dataset:
-    """The data set with an Image column `image` and a ClassLabel column `label`, and no other.
+    """The data set with an Image column `image` and a ClassLabel column `label`, and no other but the places of images.
 
     Args:
         dataset: A split.
@@ -59,7 +60,7 @@ def standard_columns(
             f"Column `{image_column}` holds {dataset.features[image_column]}, not images: "
             f"`dataset.cast_column({image_column!r}, datasets.Image())` makes them so."
         )
-    dataset = dataset.select_columns([image_column, label_column])
+    dataset = dataset.select_columns([image_column, label_column, *([PLACE] if has_places(dataset) else [])])
     if not isinstance(dataset.features[label_column], datasets.ClassLabel):
         dataset = _encode_classes(dataset, label_column, names)
     found = dataset.features[label_column].names

@@ -78,7 +78,7 @@ class EncodedImages(torch.utils.data.Dataset):
         return len(self.labels)
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor | list[str]]:
-        images, kept, unreadable = decode_rows(self.encoded[indices]["image"], indices)
+        images, kept, unreadable = decode_rows(self.encoded, indices)
         pixels = processed(images, self.image_processor) if images else torch.empty(0, dtype=torch.uint8)
         batch = {"pixel_values": pixels, "labels": self.labels[torch.as_tensor(kept, dtype=torch.long)]}
         return batch | {"unreadable": unreadable} if unreadable else batch
@@ -115,16 +115,42 @@ def load_images(
     return EncodedImages(dataset, image_processor)
 
 
+def loaded(
+    images: object, image_processor: BaseImageProcessor, args: TrainingArguments, desc: str = "Decoding images"
+) -> object:
+    """The images of a `datasets.Dataset`, or of each in a dict of them, as `args` ask for; anything else as it is.
+
+    Raises:
+        BadInputError: As `load_images`, or if several processes would skip images of batches that they share.
+    """
+    if isinstance(images, dict):
+        return {name: loaded(each, image_processor, args, desc) for name, each in images.items()}
+    if isinstance(images, datasets.Dataset):
+        images = load_images(images, image_processor, args.on_bad_image, args.image_memory_share, desc)
+    if args.world_size > 1 and isinstance(images, EncodedImages) and args.on_bad_image == "skip":
+        raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
+    return images
+
+
 def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> torch.utils.data.Dataset:
-    """The training images, decoded ones on an accelerator that has room for them; encoded ones get processes that decode."""
+    """The training images, decoded ones on an accelerator that has room for them; encoded ones get processes that decode.
+
+    The log tells which arguments that changes.
+    """
+    on_gpu = args.device.type == "cuda"
     if isinstance(images, EncodedImages):
-        args.dataloader_num_workers = args.dataloader_num_workers or images.num_workers
-        args.dataloader_pin_memory = args.device.type == "cuda"
-    elif isinstance(images, DecodedImages) and args.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(args.device)
-        if images.pixel_values.nbytes < free / 4:
-            args.dataloader_num_workers, args.dataloader_pin_memory = 0, False
-            return images.to(args.device)
+        workers, pinned, reason = (
+            args.dataloader_num_workers or images.num_workers,
+            on_gpu,
+            "images are decoded by batch",
+        )
+    elif on_gpu and images is not None and images.pixel_values.nbytes < torch.cuda.mem_get_info(args.device)[0] / 4:
+        workers, pinned, reason = 0, False, "the images are in the memory of the GPU"
+        images = images.to(args.device)
+    else:
+        return images
+    args.adjust("dataloader_num_workers", workers, reason)
+    args.adjust("dataloader_pin_memory", pinned, reason)
     return images
 
 
@@ -154,7 +180,7 @@ def _bytes_of_one(dataset: datasets.Dataset, image_processor: BaseImageProcessor
     """Size of the first readable image of a few, as the image processor makes it; 0 if none of them is readable."""
     encoded = encoded_column(dataset)
     for start in range(0, min(len(dataset), 64), 16):
-        images, _, _ = decode_rows(encoded[start : start + 16]["image"], range(start, start + 16))
+        images, _, _ = decode_rows(encoded, range(start, min(start + 16, len(dataset))))
         if images:
             return processed(images[:1], image_processor).nbytes
     return 0

@@ -78,8 +78,7 @@ class DecodedImages(torch.utils.data.Dataset):
         pixels, kept, bad = None, [], []
         with tqdm(total=len(dataset), desc=desc, unit="image", leave=False, disable=None) as bar:
             for start in range(0, len(dataset), CHUNK):
-                values = encoded[start : start + CHUNK]["image"]
-                images, rows, unread = decode_rows(values, range(start, start + len(values)))
+                images, rows, unread = decode_rows(encoded, range(start, min(start + CHUNK, len(dataset))))
                 if unread and on_bad_image == "error":
                     raise BadInputError(f"Cannot read {unread[0]}; `on_bad_image: skip` leaves such rows out.")
                 if images:
@@ -152,10 +151,15 @@ def encoded_column(dataset: datasets.Dataset) -> datasets.Dataset:
     return dataset.cast_column("image", datasets.Image(decode=False))
 
 
-def decode_rows(values: list[dict | None], indices: Sequence[int]) -> tuple[list[Image.Image], list[int], list[str]]:
-    """The images of the rows `indices`, their rows, and for those that cannot be read: row, file and reason."""
+def decode_rows(encoded: datasets.Dataset, indices: Sequence[int]) -> tuple[list[Image.Image], list[int], list[str]]:
+    """The images of the rows `indices`, their rows, and for those that cannot be read: row, file and reason.
+
+    Args:
+        encoded: As `encoded_column` returns it.
+        indices: Rows of it.
+    """
     images, rows, unread = [], [], []
-    for row, value in zip(indices, read_images(values), strict=False):
+    for row, value in zip(indices, read_images(encoded[indices]), strict=True):
         source, path = ((value or {}).get(key) for key in ("bytes", "path"))
         try:
             if source is None and path is None:
@@ -171,8 +175,7 @@ def check_images(dataset: datasets.Dataset) -> None:
     """Raise `BadInputError` for the first image of a data set that cannot be read."""
     encoded = encoded_column(dataset)
     for start in tqdm(range(0, len(dataset), CHUNK), desc="Checking images", unit="batch", leave=False, disable=None):
-        values = encoded[start : start + CHUNK]["image"]
-        _, _, unread = decode_rows(values, range(start, start + len(values)))
+        _, _, unread = decode_rows(encoded, range(start, min(start + CHUNK, len(dataset))))
         if unread:
             raise BadInputError(f"Cannot read {unread[0]}; mend or remove it.")
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import RandomSampler, Sampler, WeightedRandomSampler
 from transformers import TrainingArguments
 
 from tailmoe.training.data.encoded_images import EncodedImages
@@ -125,11 +125,22 @@ def lone_images(num_images: int, args: TrainingArguments, model: nn.Module) -> i
 
     1, which the log tells, or 0: of a single image a last map of 1 x 1 has no deviation. Several processes fill their last
     batches.
+
+    Raises:
+        BadInputError: If there is no batch to train on, or batch normalisation can learn from none.
     """
-    lone = args.train_batch_size > 1 and num_images > 1 and num_images % args.train_batch_size == 1
-    if not lone or args.dataloader_drop_last or args.world_size > 1:
-        return 0
-    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+    size, normalises = args.train_batch_size, any(isinstance(module, _BatchNorm) for module in model.modules())
+    if args.dataloader_drop_last and num_images < size * args.world_size:
+        raise BadInputError(
+            f"`dataloader_drop_last` leaves nothing of {num_images} training images, "
+            f"`per_device_train_batch_size` is {args.per_device_train_batch_size}: make it smaller, or keep the last batch."
+        )
+    if normalises and 1 in (size, num_images):
+        raise BadInputError(
+            f"{num_images} training image{'s' * (num_images > 1)} in batches of {size} cannot train a network with batch "
+            "normalisation: make `per_device_train_batch_size` larger, or give more images."
+        )
+    if not normalises or num_images % size != 1 or args.dataloader_drop_last or args.world_size > 1:
         return 0
     logger.info(
         "Each epoch leaves out one of the %d training images, by chance: it would be a batch of its own, and batch "
@@ -137,12 +148,3 @@ def lone_images(num_images: int, args: TrainingArguments, model: nn.Module) -> i
         num_images,
     )
     return 1
-
-
-def check_batches(loader: DataLoader, args: TrainingArguments) -> None:
-    """Raise `BadInputError` if a loader of training images has no batch."""
-    if len(loader) == 0:
-        raise BadInputError(
-            f"`dataloader_drop_last` leaves nothing of {len(loader.dataset)} training images, "
-            f"`per_device_train_batch_size` is {args.per_device_train_batch_size}: make it smaller, or keep the last batch."
-        )

@@ -1,11 +1,10 @@
 """Parquet files whose images stay where they are, on disk or on the Hub, and are read when a batch needs them.
 
-Labels are read first, without images. From then on the split is a `datasets.Dataset` like any other, in which the path of an
-image names its row of a file; a row group is read whole, and kept while the images around it are asked for.
+Labels are read first, without images. From then on the split is a `datasets.Dataset` like any other, with a column `place` that
+tells where the image of a row is; a row group is read whole, and kept while the images around it are asked for.
 """
 
 import functools
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,8 +14,13 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-PREFIX = "parquet::"
-ROW = re.compile(rf"{PREFIX}(.*)#(.*):(\d+):(\d+)")
+PLACE = "place"
+PLACE_FEATURES = {
+    "file": datasets.Value("string"),
+    "column": datasets.Value("string"),
+    "row_group": datasets.Value("int32"),
+    "row": datasets.Value("int32"),
+}
 KEPT = 32  # row groups, by each process
 FILES_AT_ONCE = 8
 
@@ -41,7 +45,9 @@ def index_rows(
         features: Of the files.
     """
     columns = [column for column in (label_column,) if column in features]
-    kept = datasets.Features({image_column: datasets.Image()} | {column: features[column] for column in columns})
+    kept = datasets.Features(
+        {image_column: datasets.Image(), PLACE: PLACE_FEATURES} | {c: features[c] for c in columns}
+    )
     versions = tuple(fs.ukey(path) for fs, path in map(fsspec.core.url_to_fs, files))  # another index for other files
     arguments = {"files": tuple(files), "versions": versions, "image_column": image_column, "columns": tuple(columns)}
     return datasets.Dataset.from_generator(_index, features=kept, gen_kwargs=arguments)
@@ -54,8 +60,9 @@ def _index(
         for file, (sizes, labels) in zip(files, pool.map(lambda file: _labels(file, columns), files), strict=True):
             places = ((group, row) for group, size in enumerate(sizes) for row in range(size))
             for number, (group, row) in enumerate(places):
-                path = f"{PREFIX}{file}#{image_column}:{group}:{row}"
-                yield {image_column: {"bytes": None, "path": path}} | {c: labels[c][number] for c in columns}
+                place = {"file": file, "column": image_column, "row_group": group, "row": row}
+                image = {"bytes": None, "path": file}
+                yield {image_column: image, PLACE: place} | {c: labels[c][number] for c in columns}
 
 
 def _labels(file: str, columns: tuple[str, ...]) -> tuple[list[int], dict[str, list]]:
@@ -66,19 +73,21 @@ def _labels(file: str, columns: tuple[str, ...]) -> tuple[list[int], dict[str, l
         return sizes, parquet.read(columns=[*columns]).to_pydict() if columns else {}
 
 
-def read_images(values: list[dict | None]) -> list[dict | None]:
-    """Images as `datasets` stores them; the bytes of those that are rows of Parquet files are read."""
-    return [_read_image(value) if _is_row(value) else value for value in values]
+def has_places(dataset: datasets.Dataset) -> bool:
+    """Whether the images of a data set are rows of Parquet files."""
+    return dataset.features.get(PLACE) == PLACE_FEATURES
 
 
-def _is_row(value: dict | None) -> bool:
-    return value is not None and value["bytes"] is None and (value["path"] or "").startswith(PREFIX)
+def read_images(rows: dict[str, list]) -> list[dict | None]:
+    """Images as `datasets` stores them, of the column `image` of some rows; those that are elsewhere are read."""
+    if PLACE not in rows:
+        return rows["image"]
+    return [_read_image(**place) for place in rows[PLACE]]
 
 
-def _read_image(value: dict) -> dict:
-    file, column, group, row = ROW.fullmatch(value["path"]).groups()
-    stored = _row_group(file, column, int(group))[int(row)].as_py()
-    return {"bytes": (stored or {}).get("bytes"), "path": f"row {row} of row group {group} of {file}"}
+def _read_image(file: str, column: str, row_group: int, row: int) -> dict:
+    stored = _row_group(file, column, row_group)[row].as_py()
+    return {"bytes": (stored or {}).get("bytes"), "path": f"row {row} of row group {row_group} of {file}"}
 
 
 @functools.lru_cache(KEPT)
@@ -88,18 +97,10 @@ def _row_group(file: str, column: str, group: int) -> pyarrow.ChunkedArray:
 
 
 def block_numbers(encoded: datasets.Dataset) -> np.ndarray | None:
-    """The number of each image's row group, (N,), int32; None unless the images are rows of Parquet files.
-
-    Args:
-        encoded: With `{"bytes", "path"}` in the column `image`.
-    """
-    if not _is_row(encoded[0]["image"]):
+    """The number of each image's row group, (N,), int32; None unless the images are rows of Parquet files."""
+    if not has_places(encoded):
         return None
-    numbers: dict[str, int] = {}
-    found = np.empty(len(encoded), dtype=np.int32)
-    start = 0
-    for batch in encoded.select_columns("image").iter(10_000):
-        for row, value in enumerate(batch["image"], start):
-            found[row] = numbers.setdefault(value["path"].rpartition(":")[0], len(numbers))
-        start += len(batch["image"])
-    return found
+    numbers: dict[tuple[str, int], int] = {}
+    places = (place for batch in encoded.select_columns(PLACE).iter(10_000) for place in batch[PLACE])
+    found = (numbers.setdefault((place["file"], place["row_group"]), len(numbers)) for place in places)
+    return np.fromiter(found, dtype=np.int32, count=len(encoded))

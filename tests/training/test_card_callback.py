@@ -1,4 +1,4 @@
-"""LongTailTrainer on the Hub, with the real client against the Hub on this machine: its pushes load, and its card is ours."""
+"""Pushes of a Trainer with `CardCallback`, with the real client against the Hub on this machine: they load, and the card is ours."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 from transformers import AutoModelForImageClassification, ResNetConfig, ResNetForImageClassification
 
+from tailmoe.hub_cards.callback import CardCallback
 from tailmoe.hub_cards.model_card import write_card
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import load_recipe
@@ -33,7 +34,9 @@ assert "tailmoe" not in sys.modules
 def make_pushing(hub, make_trainer):
     def make(model, objective=None, **changes):
         options = {"push_to_hub": True, "hub_model_id": REPO, "num_train_epochs": 2, "save_total_limit": None}
-        return make_trainer(model, objective, **(options | changes))
+        trainer = make_trainer(model, objective, **(options | changes))
+        trainer.add_callback(CardCallback(trainer))
+        return trainer
 
     return make
 
@@ -141,6 +144,22 @@ def test_a_push_that_fails_during_training_is_told_and_the_last_one_is_whole(mak
     assert "A push during training failed" in caplog.text
     trainer.push_to_hub()
     assert isinstance(AutoModelForImageClassification.from_pretrained(REPO), type(icl[0]))
+
+
+def test_without_the_callback_pushes_are_those_of_transformers_and_a_line_tells(hub, make_trainer, icl, caplog):
+    trainer = make_trainer(*icl, push_to_hub=True, hub_model_id=REPO, num_train_epochs=1)
+    trainer.train()
+    assert caplog.text.count("`trainer.add_callback(CardCallback(trainer))`") == 1
+    trainer.push_to_hub()
+    assert caplog.text.count("`trainer.add_callback(CardCallback(trainer))`") == 2
+    assert "generated automatically according to the information the Trainer had" in ModelCard.load(REPO).text
+    assert isinstance(AutoModelForImageClassification.from_pretrained(REPO), type(icl[0]))
+
+
+def test_what_push_to_hub_does_not_know_is_refused(make_pushing, icl):
+    trainer = make_pushing(*icl)
+    with pytest.raises(TypeError, match="licence"):
+        trainer.push_to_hub(licence="mit")
 
 
 def test_a_recipe_does_not_push_by_the_trainer():
