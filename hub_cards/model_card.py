@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tailmoe.hub_cards import markdown
@@ -21,6 +20,7 @@ from tailmoe.hub_cards.results_table import (
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.recipe_files import recipe_yaml
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 # of the models that are ours: their classes, and the objectives that train them
@@ -32,15 +32,6 @@ PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
 LICENSE = "apache-2.0"  # of what recipes train
 EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
 STUDY_NAME = "study.json"
-
-
-class _RecipeDumper(yaml.SafeDumper):
-    """YAML with lists on one line, as recipes have them."""
-
-
-_RecipeDumper.add_representer(
-    list, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
-)
 
 
 def render_model_card(
@@ -84,7 +75,7 @@ def render_model_card(
         class_table=_class_table(dataset, per_class),
         hardest=min(scored, key=scored.get, default=None),
         figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
-        recipe=markdown.code_block(_recipe_yaml(results["recipe"]), "yaml"),
+        recipe=markdown.code_block(recipe_yaml(results["recipe"]).strip(), "yaml"),
         hub_dataset=hub_id(dataset["name"]),
     )
     return ModelCard(content)
@@ -127,10 +118,6 @@ def _study_of(path: Path, results: dict) -> dict | None:
     if study["recipe"] != results["recipe"]:
         raise BadInputError(f"`{path}` is a study of another recipe than that of the run beside it: remove it.")
     return study
-
-
-def _recipe_yaml(recipe: dict) -> str:
-    return yaml.dump(recipe, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110).strip()
 
 
 def kind_of_model(results: dict) -> str:
