@@ -55,8 +55,8 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) ->
 
 def count_operations(recipe: Recipe) -> float:
     """Floating-point operations of the forward passes over all training images of a run: a measure of its time."""
-    images, classes = _size(json.dumps(recipe.data))
-    config = build_config(recipe, num_labels=classes)
+    images, names = _images_and_classes(json.dumps(recipe.data))
+    config = build_config(recipe, names)
     model_class = MODELS[config.model_type][1]
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = model_class(config).eval()
@@ -66,7 +66,7 @@ def count_operations(recipe: Recipe) -> float:
 
 
 @functools.cache
-def _size(data: str) -> tuple[int, int]:
-    """Training images and classes of the data that a recipe's section, as JSON, names."""
+def _images_and_classes(data: str) -> tuple[int, list[str]]:
+    """The number of training images and the names of classes of the data that a recipe's section, as JSON, names."""
     train = load_long_tailed(**json.loads(data))["train"]
-    return len(train), train.features["label"].num_classes
+    return len(train), train.features["label"].names
