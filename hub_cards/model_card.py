@@ -20,15 +20,10 @@ from tailmoe.hub_cards.results_table import (
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.families import FAMILIES, ModelFamily
 from tailmoe.training.recipe_files import recipe_yaml
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
-# of the models that are ours: their classes, and the objectives that train them
-MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
-OBJECTIVE_CLASSES = {"icl_moe": "ICLObjective", "snnl_moe": "SNNLObjective"}
-# options of ICL's objective that leave nothing of it but cross-entropy
-CROSS_ENTROPY_ALONE = {"competition": "none", "collaboration_weight": 0, "diversity_weight": 0, "contrast_weight": 0}
-PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
 LICENSE = "apache-2.0"  # of what recipes train
 EXPERT_METRICS = ("expert_specialization_entropy", "gate_load_balance", "pairwise_embedding_similarity")
 STUDY_NAME = "study.json"
@@ -49,7 +44,8 @@ def render_model_card(
     Raises:
         jinja2.UndefinedError, KeyError: If the results lack a value that the card shows.
     """
-    dataset, metrics, kind = results["dataset"], results["metrics"], kind_of_model(results)
+    dataset, metrics, kind = results["dataset"], results["metrics"], _kind_of(results)
+    family = FAMILIES.get(results["model_type"])
     bounds = ShotBounds.of_results(dataset)
     if study is not None and len(study["seeds"]) == 1:
         study = None  # the run itself
@@ -64,8 +60,8 @@ def render_model_card(
         results=results,
         test_images=measured_images(results),
         kind=kind,
-        model_class=MODEL_CLASSES.get(results["model_type"]),
-        objective_class=OBJECTIVE_CLASSES[results["model_type"]] if kind in ("icl", "snnl", "mixture") else None,
+        model_class=None if family is None else family.model.__name__,
+        objective_class=_objective_class(family, kind),
         study=study,
         study_table=None if study is None else format_table(_study_rows(study), markdown=True),
         shot_caption=bounds.caption,
@@ -120,24 +116,17 @@ def _study_of(path: Path, results: dict) -> dict | None:
     return study
 
 
-def kind_of_model(results: dict) -> str:
-    """What the network and its objective amount to.
+def _kind_of(results: dict) -> str:
+    """What the network and its objective amount to, as its family tells; `"other"` for none of our models."""
+    family = FAMILIES.get(results["model_type"])
+    return "other" if family is None else family.kind(results["config"], results["recipe"]["objective"])
 
-    Returns:
-        `"icl"`, `"snnl"`; `"mixture"`, SNNL-MoE's network without its loss; `"cross_entropy"`, one plain network;
-        `"icl_network"`, ICL-MoE's network with cross-entropy alone; `"balanced_softmax"`, that network with Balanced
-        Softmax; `"other"`, none of our models.
-    """
-    if results["model_type"] not in MODEL_CLASSES:
-        return "other"
-    config, objective = results["config"], results["recipe"]["objective"]
-    if results["model_type"] == "snnl_moe":
-        return "mixture" if objective is None or objective.get("snnl_weight") == 0 else "snnl"
-    if objective is not None and objective["type"] == "balanced_softmax":
-        return "balanced_softmax"
-    if objective is not None and any(objective.get(key) != value for key, value in CROSS_ENTROPY_ALONE.items()):
-        return "icl"
-    return "cross_entropy" if config["num_experts"] == 1 and not config["balanced_heads"] else "icl_network"
+
+def _objective_class(family: ModelFamily | None, kind: str) -> str | None:
+    """The class that fine-tunes the model as its paper does; None where the model's own loss does."""
+    if family is None or kind not in family.paper_kinds:
+        return None
+    return next((objective.__name__ for objective in family.objectives.values()), None)
 
 
 def _title(results: dict, repo_id: str | None) -> str:
@@ -145,17 +134,17 @@ def _title(results: dict, repo_id: str | None) -> str:
 
 
 def _card_data(results: dict, repo_id: str | None) -> ModelCardData:
-    name, kind, metrics = markdown.one_line(results["dataset"]["name"]), kind_of_model(results), results["metrics"]
+    name, kind, metrics = markdown.one_line(results["dataset"]["name"]), _kind_of(results), results["metrics"]
     tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results["model_type"]]
-    if kind != "other":
-        tags.append("baseline" if kind == "cross_entropy" else "mixture-of-experts")
+    if (family := FAMILIES.get(results["model_type"])) is not None:
+        tags += ["baseline" if kind == "cross_entropy" else "mixture-of-experts", *family.paper_tags]
     on_hub = hub_id(name)
     return ModelCardData(
         license=results.get("license", LICENSE),
         base_model=results.get("base_model"),
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=list(dict.fromkeys([*tags, *PAPER_TAGS.get(results["model_type"], []), *results.get("tags", [])])),
+        tags=list(dict.fromkeys([*tags, *results.get("tags", [])])),
         datasets=None if on_hub is None else [on_hub],
         metrics=["accuracy"],
         model_name=_title(results, repo_id),

@@ -17,9 +17,9 @@ from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.data.splits import ImageSplits
 from tailmoe.training.errors import BadInputError, FaultError
+from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.fine_tuning import add_lora, backbone_processor
-from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.recipe import Recipe
 from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.trainer import LongTailTrainer
 
@@ -59,9 +59,9 @@ def build_config(recipe: Recipe, label_names: Sequence[str]) -> PreTrainedConfig
     """The configuration of a recipe's model, for the classes of its data; raises `BadInputError` as `build`."""
     given = dict(recipe.model)
     labels = {"id2label": dict(enumerate(label_names)), "label2id": {name: c for c, name in enumerate(label_names)}}
-    config_class, _ = MODELS[given.pop("model_type")]
+    family = FAMILIES[given.pop("model_type")]
     with _naming("model"):
-        return config_class(**given, **labels)
+        return family.config(**given, **labels)
 
 
 def prepare_images(recipe: Recipe, splits: ImageSplits, config: PreTrainedConfig) -> Images:
@@ -118,13 +118,13 @@ class Run:
         set_seed(seed)
         config.class_counts = images.description["class_counts"]
         with _naming("model"):
-            model = MODELS[config.model_type][1](config)
+            model = FAMILIES[config.model_type].model(config)
             if (backbone := recipe.model.get("backbone")) is not None:
                 model.backbone.load_weights(AutoModel.from_pretrained(backbone))
         options, objective = dict(recipe.objective or {}), None
         with _naming("objective"):
             if options:
-                objective = OBJECTIVES[options.pop("type")](config, **options)
+                objective = objectives()[options.pop("type")](config, **options)
         with _naming("training"):
             if args.freeze_shared:
                 model.freeze_shared()

@@ -16,12 +16,11 @@ from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import evaluate_images
-from tailmoe.training.objectives import OBJECTIVES
+from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.results import run_results, write_results
 from tailmoe.training.shot_groups import ShotBounds
 
 logger = logging.getLogger(__name__)
-TITLES = {"icl_moe": "ICL-MoE", "snnl_moe": "SNNL-MoE"}
 READERS = (None, "arrow", "csv", "generator", "imagefolder", "json", "parquet", "webdataset")  # no names of data
 NOT_OF_THE_RESULT = ("output_dir", "seed", "hub_", "push_to_hub", "logging_", "log_", "report_to", "run_name")
 NOT_OF_THE_RESULT += ("disable_tqdm", "save_", "dataloader_", "_n_gpu", "local_rank", "use_cpu")
@@ -76,7 +75,7 @@ class HubTrainer(Trainer):
         results = run_results(
             self.model,
             name=model_name or folder.resolve().name,
-            title=TITLES.get(config.model_type, type(self.model).__name__.removesuffix("ForImageClassification")),
+            title=_title(self.model),
             description=None,
             dataset=self._describe_data(name),
             metrics=self._measure(),
@@ -157,6 +156,11 @@ def name_of_data(dataset: object) -> str | None:
     return None if name in READERS else name
 
 
+def _title(model: nn.Module) -> str:
+    family = FAMILIES.get(model.config.model_type)
+    return type(model).__name__.removesuffix("ForImageClassification") if family is None else family.title
+
+
 def _first(names: str | list[str] | None) -> str | None:
     return names[0] if isinstance(names, list) and names else names or None
 
@@ -176,7 +180,7 @@ def _changed_arguments(args: LongTailTrainingArguments) -> dict:
 def _describe_objective(objective: nn.Module | None) -> dict | None:
     if objective is None:
         return None
-    names = {objective_class: name for name, objective_class in OBJECTIVES.items()}
+    names = {objective_class: name for name, objective_class in objectives().items()}
     options = {name: value for name, value in vars(objective).items() if isinstance(value, int | float | str)}
     options.pop("training")
     return {"type": names.get(type(objective), type(objective).__name__), **options}

@@ -7,27 +7,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
-from transformers import PreTrainedConfig, PreTrainedModel
 
-from tailmoe.modeling import (
-    ICLMoEConfig,
-    ICLMoEForImageClassification,
-    SNNLMoEConfig,
-    SNNLMoEForImageClassification,
-)
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import load_long_tailed
 from tailmoe.training.errors import BadInputError, nearest
-from tailmoe.training.objectives import OBJECTIVES
+from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.recipe_files import KEYS, Loader, read_recipe
 from tailmoe.training.supported_arguments import NOT_OF_A_RECIPE
 
-MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
-    "icl_moe": (ICLMoEConfig, ICLMoEForImageClassification),
-    "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
-}
-# the run sets these itself: from the data, the command line and the recipe's name
 KINDS = {int | None: 0, float | None: 0.0, bool | None: False}  # of arguments that may be None
+# the run sets these itself: from the data, the command line and the recipe's name
 SET_BY_THE_RUN = {"class_counts", "training_logit_adjustment", "output_dir", "seed", "config", "self"}
 
 
@@ -63,7 +52,7 @@ class Recipe:
         """The same for recipes of the same network and training, however they are written: 1 or 1.0, with defaults or without."""
         objective = self.objective
         if objective is not None:
-            parameters = inspect.signature(OBJECTIVES[objective["type"]]).parameters.values()
+            parameters = inspect.signature(objectives()[objective["type"]]).parameters.values()
             objective = {each.name: each.default for each in parameters if each.default is not each.empty} | objective
             if objective["type"] == "snnl" and objective["snnl_weight"] == 0:
                 objective = {key: objective[key] for key in ("type", "snnl_weight", "logit_adjustment")}
@@ -139,14 +128,13 @@ def _check_recipe(content: dict) -> None:
     for section in ("model", "data", "training", "objective", "baseline"):
         if not isinstance(content.get(section), dict | None):
             raise BadInputError(f"`{section}` of the recipe must be a mapping of keys to values.")
-    _check_typed_section(
-        "model", "model_type", content["model"], {name: config_fields(config) for name, (config, _) in MODELS.items()}
-    )
+    fields_of = {name: family.config_fields for name, family in FAMILIES.items()}
+    _check_typed_section("model", "model_type", content["model"], fields_of)
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
     _check_training(content["training"], content["data"])
     if content.get("objective") is not None:
-        objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
-        _check_typed_section("objective", "type", content["objective"], objectives)
+        options_of = {name: _signature_keys(objective) for name, objective in objectives().items()}
+        _check_typed_section("objective", "type", content["objective"], options_of)
     if content.get("baseline") is not None:
         _check_keys(content["baseline"], [key for key in KEYS if key != "baseline"], "`baseline`")
         for key in ("title", "description"):
@@ -196,12 +184,6 @@ def _check_kind(key: str, value: object, default: object) -> None:
             raise BadInputError(f"`{key}` must be true or false, got {value}.")
     elif isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise BadInputError(f"`{key}` must be a number, got {value}.")
-
-
-def config_fields(config_class: type[PreTrainedConfig]) -> list[str]:
-    """Names of the fields that a configuration adds to those of every model."""
-    inherited = {field.name for field in fields(PreTrainedConfig)}
-    return [field.name for field in fields(config_class) if field.name not in inherited]
 
 
 def _signature_keys(function: object) -> list[str]:

@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.environment import describe_environment, peak_memory_gb
+from tailmoe.training.families import FAMILIES
 from tailmoe.training.figures.results import write_figures
-from tailmoe.training.recipe import MODELS, config_fields
 
 RESULTS_NAME = "results.json"
 
@@ -44,7 +44,7 @@ def run_results(
         precision: What the network computed in while it trained.
     """
     model_type = model.config.model_type
-    fields = config_fields(MODELS[model_type][0]) if model_type in MODELS else []
+    fields = FAMILIES[model_type].config_fields if model_type in FAMILIES else []
     config = model.config.to_dict()
     return {
         "name": name,

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.build import build_config
 from tailmoe.training.data import load_long_tailed
-from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.families import FAMILIES
+from tailmoe.training.recipe import Recipe
 from tailmoe.training.run import check_folder, write_recipe
 from tailmoe.training.side_by_side import Training
 
@@ -57,9 +58,8 @@ def count_operations(recipe: Recipe) -> float:
     """Floating-point operations of the forward passes over all training images of a run: a measure of its time."""
     images, names = _images_and_classes(json.dumps(recipe.data))
     config = build_config(recipe, names)
-    model_class = MODELS[config.model_type][1]
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = model_class(config).eval()
+        model = FAMILIES[config.model_type].model(config).eval()
         model(torch.empty(1, config.num_channels, config.image_size, config.image_size))
     epochs = recipe.training.get("num_train_epochs", LongTailTrainingArguments.num_train_epochs)
     return float(counter.get_total_flops() * images * epochs)
