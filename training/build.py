@@ -38,8 +38,8 @@ class Images:
     description: dict
 
 
-def build(recipe: Recipe, output_dir: Path, seed: int) -> "list[Run]":
-    """What a recipe and its baseline, in this order, train, on the same images.
+def build(recipe: Recipe, output_dir: Path, seed: int) -> "tuple[Images, list[Run]]":
+    """The images of a recipe, and what it and its baseline, in this order, train on them.
 
     Raises:
         BadInputError: If the recipe or its data is wrong; what would be refused when training begins is refused here.
@@ -49,10 +49,19 @@ def build(recipe: Recipe, output_dir: Path, seed: int) -> "list[Run]":
     names = splits["train"].features["label"].names
     parts = [(part, folder, build_config(part, names)) for part, folder in parts if part is not None]
     images = prepare_images(recipe, splits, parts[0][-1])
-    runs = [Run.of(*part, seed, images) for part in parts]
+    runs = [Run.of(*part, images.description["class_counts"], seed) for part in parts]
     for run in runs:
-        run.check()
-    return runs
+        run.check(images)
+    return images, runs
+
+
+def check(recipe: Recipe, label_names: Sequence[str], class_counts: Sequence[int]) -> PreTrainedModel:
+    """The model of a recipe without weights; raises `BadInputError` for a section that says something wrong.
+
+    It needs no image: what only images and a Trainer find wrong is told by `build`.
+    """
+    with torch.device("meta"):
+        return Run.of(recipe, Path(recipe.name), build_config(recipe, label_names), class_counts).model
 
 
 def build_config(recipe: Recipe, label_names: Sequence[str]) -> PreTrainedConfig:
@@ -102,24 +111,25 @@ def prepare_images(recipe: Recipe, splits: ImageSplits, config: PreTrainedConfig
 
 @dataclass(frozen=True)
 class Run:
-    """One network to train: a recipe without its baseline, its model with new weights, its objective and its images."""
+    """One network to train: a recipe without its baseline, its model with new weights and its objective."""
 
     recipe: Recipe
     folder: Path
     seed: int
-    images: Images
     model: PreTrainedModel
     objective: torch.nn.Module | None
 
     @classmethod
-    def of(cls, recipe: Recipe, folder: Path, config: PreTrainedConfig, seed: int, images: Images) -> "Run":
+    def of(
+        cls, recipe: Recipe, folder: Path, config: PreTrainedConfig, class_counts: Sequence[int], seed: int = 0
+    ) -> "Run":
         """Make what the recipe names; raises `BadInputError` as `build`."""
         args = _arguments(recipe, folder, seed)
         set_seed(seed)
-        config.class_counts = images.description["class_counts"]
+        config.class_counts = class_counts
         with _naming("model"):
             model = FAMILIES[config.model_type].model(config)
-            if (backbone := recipe.model.get("backbone")) is not None:
+            if (backbone := recipe.model.get("backbone")) is not None and model.device.type != "meta":
                 model.backbone.load_weights(AutoModel.from_pretrained(backbone))
         options, objective = dict(recipe.objective or {}), None
         with _naming("objective"):
@@ -130,9 +140,9 @@ class Run:
                 model.freeze_shared()
             if args.lora_rank:
                 add_lora(model, args.lora_rank)
-        return cls(recipe, folder, seed, images, model, objective)
+        return cls(recipe, folder, seed, model, objective)
 
-    def trainer(self) -> LongTailTrainer:
+    def trainer(self, images: Images) -> LongTailTrainer:
         """A Trainer of the model; raises `BadInputError` as `build`."""
         # with arguments of its own: accelerate's state is that of the arguments that were made last
         args = _arguments(self.recipe, self.folder, self.seed)
@@ -140,15 +150,15 @@ class Run:
             return LongTailTrainer(
                 model=self.model,
                 args=args,
-                train_dataset=self.images.train,
-                eval_dataset=self.images.test,
-                processing_class=self.images.processor,
+                train_dataset=images.train,
+                eval_dataset=images.test,
+                processing_class=images.processor,
                 objective=self.objective,
             )
 
-    def check(self) -> None:
+    def check(self, images: Images) -> None:
         """Raise `BadInputError` for what would be refused when training begins: only a Trainer knows all of that."""
-        trainer = self.trainer()
+        trainer = self.trainer(images)
         with _naming("training"):
             loader = trainer.get_train_dataloader()
         with _naming(f"training.optim={trainer.args.optim.value}"):
@@ -158,6 +168,8 @@ class Run:
 
 
 def _arguments(recipe: Recipe, folder: Path, seed: int) -> LongTailTrainingArguments:
+    if not 0 <= seed < 2**32:
+        raise BadInputError(f"A seed must be a whole number from 0 to 2^32 - 1, got {seed}.")
     given = {"report_to": "none", "disable_tqdm": not sys.stderr.isatty(), **copy.deepcopy(recipe.training)}
     with _naming("training"):
         args = LongTailTrainingArguments(output_dir=str(folder), seed=seed, **given)

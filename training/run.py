@@ -14,7 +14,7 @@ import yaml
 from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from tailmoe.training.build import Run, build
+from tailmoe.training.build import Images, Run, build
 from tailmoe.training.checkpoints import StopOnSignal, check_same_data
 from tailmoe.training.epoch_lines import show_epochs
 from tailmoe.training.errors import BadInputError, InterruptedTraining
@@ -55,7 +55,7 @@ def train_recipe(
     check_folder(output_dir, recipe, seed, resume, overwrite)
     if (output_dir / RESULTS_NAME).exists() and not overwrite:
         return json.loads((output_dir / RESULTS_NAME).read_text())
-    runs = build(recipe, output_dir, seed)  # a wrong value is told before anything is deleted or trained
+    images, runs = build(recipe, output_dir, seed)  # a wrong value is told before anything is deleted or trained
     processes = PartialState()
     processes.wait_for_everyone()  # all have looked at the folder
     if processes.is_main_process:
@@ -66,7 +66,7 @@ def train_recipe(
     processes.wait_for_everyone()
     results = None
     while runs:  # the baseline first; what is trained is let go
-        results = _train_one(runs.pop(), results, draw)
+        results = _train_one(runs.pop(), images, results, draw)
     return results
 
 
@@ -101,12 +101,12 @@ def check_folder(output_dir: Path, recipe: Recipe, seed: int, resume: bool, over
         )
 
 
-def _train_one(run: Run, baseline: dict | None, draw: bool) -> dict:
+def _train_one(run: Run, images: Images, baseline: dict | None, draw: bool) -> dict:
     if (run.folder / RESULTS_NAME).exists():
         results = json.loads((run.folder / RESULTS_NAME).read_text())
-        check_same_data(results["dataset"], run.images.description, str(run.folder))
+        check_same_data(results["dataset"], images.description, str(run.folder))
         return results
-    trainer, stop = run.trainer(), StopOnSignal()
+    trainer, stop = run.trainer(images), StopOnSignal()
     trainer.add_callback(stop)
     show_epochs(trainer)
     _tell_what_is_trained(run.recipe, trainer)
@@ -118,8 +118,8 @@ def _train_one(run: Run, baseline: dict | None, draw: bool) -> dict:
         merge_lora(model)
     if trainer.is_world_process_zero():
         with naming_faults(run.folder):
-            results = _measure(run, trainer, model, baseline)
-            _write(run, model, results, draw)
+            results = _measure(run, images, trainer, model, baseline)
+            _write(run.folder, model, images, results, draw)
     trainer.args.distributed_state.wait_for_everyone()
     return json.loads((run.folder / RESULTS_NAME).read_text())
 
@@ -130,9 +130,11 @@ def _tell_what_is_trained(recipe: Recipe, trainer: LongTailTrainer) -> None:
     logger.info("Training %s (%s parameters) in %s%s", recipe.name, size, trainer.args.precision, reason)
 
 
-def _measure(run: Run, trainer: LongTailTrainer, model: PreTrainedModel, baseline: dict | None) -> dict:
+def _measure(
+    run: Run, images: Images, trainer: LongTailTrainer, model: PreTrainedModel, baseline: dict | None
+) -> dict:
     """The results of the trained model, with what its training measured."""
-    recipe, images, policy = run.recipe, run.images, trainer.args.on_bad_image
+    recipe, policy = run.recipe, trainer.args.on_bad_image
     counts, bounds = images.description["class_counts"], ShotBounds.of_results(images.description)
     return run_results(
         model,
@@ -149,9 +151,8 @@ def _measure(run: Run, trainer: LongTailTrainer, model: PreTrainedModel, baselin
     )
 
 
-def _write(run: Run, model: PreTrainedModel, results: dict, draw: bool) -> None:
+def _write(output_dir: Path, model: PreTrainedModel, images: Images, results: dict, draw: bool) -> None:
     """All that a run leaves, `results.json` last; its checkpoints are then of no use."""
-    images, output_dir = run.images, run.folder
     model.save_pretrained(output_dir)
     images.processor.save_pretrained(output_dir)
     models = {results["title"]: model}

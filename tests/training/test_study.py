@@ -91,10 +91,26 @@ def test_a_training_that_fails_leaves_the_others_and_is_told_with_its_reason(rec
     assert [path.name for path in (tmp_path / "json").iterdir()] == ["plain.json"]
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.temperature=-1", "`objective` of the recipe: `num_hard_negatives`"),
+        ("model.num_experts=0", "`model` of the recipe: `num_experts` must be at least 1, got 0"),
+        ("training.warmup_steps=-1", "`training` of the recipe: "),
+        ("training.lora_rank=2", "`training` of the recipe: "),
+        ("baseline.model.classifier=round", "`model` of the recipe: "),
+    ],
+)
+def test_a_wrong_value_is_told_before_anything_is_written(recipes, tmp_path, capsys, override, message):
+    assert study(recipes[0], "--seeds", "0..1", "--output-dir", tmp_path / "out", "--set", override) == 2
+    assert last_line(capsys).startswith(f"tailmoe: {message}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_value_that_only_training_finds_wrong_is_bad_input(recipes, tmp_path, capsys):
     words = [recipes[0], "--no-baseline", "--seeds", 0, "--output-dir", tmp_path / "out"]
-    assert study(*words, "--set", "objective.temperature=-1") == 2
-    assert "seed-0 failed: `objective` of the recipe: `num_hard_negatives`" in last_line(capsys)
+    assert study(*words, "--set", "training.optim=adagrad", "training.optim_args=eps") == 2
+    assert "seed-0 failed: `training.optim=adagrad` of the recipe: " in last_line(capsys)
 
 
 def test_at_the_time_limit_what_is_left_is_told(recipes, tmp_path, capsys):

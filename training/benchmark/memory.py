@@ -135,7 +135,7 @@ def _measure(folder: str, name: str, changes: list[str]) -> dict:
             if state.global_step % 10 == 0:
                 workers.extend(child.memory_info().rss for child in psutil.Process().children())
 
-    trainer = Run.of(recipe, Path(folder, "run"), config, 0, images).trainer()
+    trainer = Run.of(recipe, Path(folder, "run"), config, images.description["class_counts"]).trainer(images)
     trainer.add_callback(Watch())
     trainer.train()
     return {
