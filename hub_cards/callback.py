@@ -15,13 +15,12 @@ from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.figures.results import write_figures
-from tailmoe.training.objectives import OBJECTIVES
 from tailmoe.training.results import RESULTS_NAME, DataDescription, RunResults, run_results
 from tailmoe.training.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
-TITLES = {"icl_moe": "ICL-MoE", "snnl_moe": "SNNL-MoE"}
 NOT_OF_THE_RESULT = ("output_dir", "seed", "hub_", "push_to_hub", "logging_", "log_", "report_to", "run_name")
 NOT_OF_THE_RESULT += ("disable_tqdm", "save_", "dataloader_", "_n_gpu", "local_rank", "use_cpu")
 
@@ -122,7 +121,7 @@ def _results(trainer: LongTailTrainer, *, data: str, **others: object) -> RunRes
     config, counts = trainer.model.config, trainer.class_counts
     return run_results(
         trainer.model,
-        title=TITLES.get(config.model_type, type(trainer.model).__name__.removesuffix("ForImageClassification")),
+        title=_title(trainer.model),
         description=None,
         dataset=DataDescription(
             name=data,
@@ -146,6 +145,11 @@ def _results(trainer: LongTailTrainer, *, data: str, **others: object) -> RunRes
         precision=trainer.precision,
         **others,
     )
+
+
+def _title(model: nn.Module) -> str:
+    family = FAMILIES.get(model.config.model_type)
+    return type(model).__name__.removesuffix("ForImageClassification") if family is None else family.title
 
 
 def _measure(trainer: LongTailTrainer) -> dict | None:
@@ -179,7 +183,7 @@ def _changed_arguments(args: LongTailTrainingArguments) -> dict:
 def _describe_objective(objective: nn.Module | None) -> dict | None:
     if objective is None:
         return None
-    names = {objective_class: name for name, objective_class in OBJECTIVES.items()}
+    names = {objective_class: name for name, objective_class in objectives().items()}
     options = {name: value for name, value in vars(objective).items() if isinstance(value, int | float | str)}
     options.pop("training")
     return {"type": names.get(type(objective), type(objective).__name__), **options}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tailmoe.hub_cards import markdown
@@ -12,24 +11,10 @@ from tailmoe.hub_cards.results_table import LISTED_CLASSES, format_table, table_
 from tailmoe.hub_cards.study_of_run import find_study
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
+from tailmoe.training.families import FAMILIES, ModelFamily
+from tailmoe.training.recipe_files import recipe_yaml
 from tailmoe.training.results import RESULTS_NAME, DataDescription, RunResults, StudyResults
 from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, percent
-
-# of the models that are ours: their classes, and the objectives that train them
-MODEL_CLASSES = {"icl_moe": "ICLMoEForImageClassification", "snnl_moe": "SNNLMoEForImageClassification"}
-OBJECTIVE_CLASSES = {"icl_moe": "ICLObjective", "snnl_moe": "SNNLObjective"}
-# options of ICL's objective that leave nothing of it but cross-entropy
-CROSS_ENTROPY_ALONE = {"competition": "none", "collaboration_weight": 0, "diversity_weight": 0, "contrast_weight": 0}
-PAPER_TAGS = {"snnl_moe": ["arxiv:2603.26734"]}  # ICL-MoE's paper is not there
-
-
-class _RecipeDumper(yaml.SafeDumper):
-    """YAML with lists on one line, as recipes have them."""
-
-
-_RecipeDumper.add_representer(
-    list, lambda dumper, values: dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
-)
 
 
 def render_model_card(
@@ -44,6 +29,7 @@ def render_model_card(
         study: The one that the run is of, shown where it has several seeds; None if there is none.
     """
     dataset, metrics, kind = results.dataset, results.metrics, kind_of_model(results)
+    family = FAMILIES.get(results.model_type)
     if study is not None and len(study.seeds) == 1:
         study = None  # the run itself
     per_class = {} if metrics is None else dict(enumerate(metrics.per_class_accuracy))
@@ -57,8 +43,8 @@ def render_model_card(
         results=results,
         test_images=results.measured_images,
         kind=kind,
-        model_class=MODEL_CLASSES.get(results.model_type),
-        objective_class=OBJECTIVE_CLASSES[results.model_type] if kind in ("icl", "snnl", "mixture") else None,
+        model_class=None if family is None else family.model.__name__,
+        objective_class=_objective_class(family, kind),
         study=study,
         study_table=None if study is None else format_table(_study_rows(study), markdown=True),
         shot_caption=dataset.shot_bounds.caption,
@@ -68,7 +54,7 @@ def render_model_card(
         class_table=_class_table(dataset, per_class),
         hardest=min(scored, key=scored.get, default=None),
         figures={path: Path(path).stem.replace("_", " ").capitalize() for path in figures},
-        recipe=markdown.code_block(_recipe_yaml(results.recipe), "yaml"),
+        recipe=markdown.code_block(recipe_yaml(results.recipe).strip(), "yaml"),
         hub_dataset=hub_id(dataset.name),
     )
     return ModelCard(content)
@@ -97,28 +83,17 @@ def write_cards(folder: str | Path) -> None:
         write_card(path.parent)
 
 
-def _recipe_yaml(recipe: dict) -> str:
-    return yaml.dump(recipe, Dumper=_RecipeDumper, sort_keys=False, allow_unicode=True, width=110).strip()
-
-
 def kind_of_model(results: RunResults) -> str:
-    """What the network and its objective amount to.
+    """What the network and its objective amount to, as its family tells; `"other"` for none of our models."""
+    family = FAMILIES.get(results.model_type)
+    return "other" if family is None else family.kind(results.config, results.recipe["objective"])
 
-    Returns:
-        `"icl"`, `"snnl"`; `"mixture"`, SNNL-MoE's network without its loss; `"cross_entropy"`, one plain network;
-        `"icl_network"`, ICL-MoE's network with cross-entropy alone; `"balanced_softmax"`, that network with Balanced
-        Softmax; `"other"`, none of our models.
-    """
-    if results.model_type not in MODEL_CLASSES:
-        return "other"
-    config, objective = results.config, results.recipe["objective"]
-    if results.model_type == "snnl_moe":
-        return "mixture" if objective is None or objective.get("snnl_weight") == 0 else "snnl"
-    if objective is not None and objective["type"] == "balanced_softmax":
-        return "balanced_softmax"
-    if objective is not None and any(objective.get(key) != value for key, value in CROSS_ENTROPY_ALONE.items()):
-        return "icl"
-    return "cross_entropy" if config["num_experts"] == 1 and not config["balanced_heads"] else "icl_network"
+
+def _objective_class(family: ModelFamily | None, kind: str) -> str | None:
+    """The class that fine-tunes the model as its paper does; None where the model's own loss does."""
+    if family is None or kind not in family.paper_kinds:
+        return None
+    return next((objective.__name__ for objective in family.objectives.values()), None)
 
 
 def _title(results: RunResults, repo_id: str | None) -> str:
@@ -128,15 +103,15 @@ def _title(results: RunResults, repo_id: str | None) -> str:
 def _card_data(results: RunResults, repo_id: str | None) -> ModelCardData:
     name, kind, metrics = markdown.one_line(results.dataset.name), kind_of_model(results), results.metrics
     tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results.model_type]
-    if kind != "other":
-        tags.append("baseline" if kind == "cross_entropy" else "mixture-of-experts")
+    if (family := FAMILIES.get(results.model_type)) is not None:
+        tags += ["baseline" if kind == "cross_entropy" else "mixture-of-experts", *family.paper_tags]
     on_hub = hub_id(name)
     return ModelCardData(
         license=results.license,
         base_model=results.base_model,
         library_name="transformers",
         pipeline_tag="image-classification",
-        tags=list(dict.fromkeys([*tags, *PAPER_TAGS.get(results.model_type, []), *results.tags])),
+        tags=list(dict.fromkeys([*tags, *results.tags])),
         datasets=None if on_hub is None else [on_hub],
         metrics=["accuracy"],
         model_name=_title(results, repo_id),

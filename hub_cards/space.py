@@ -11,9 +11,9 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, Repositor
 
 from tailmoe.hub_cards.repository import Pushed, Repository, check_repo_id
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.families import FAMILIES
 
 SPACE = Path(__file__).parents[1] / "spaces" / "image_classification"
-MODEL_TYPES = ("icl_moe", "snnl_moe")
 
 
 def space_folder() -> Path:
@@ -63,6 +63,7 @@ def _pinned(variable: str, repo_id: str) -> dict[str, str]:
         raise BadInputError(f"There is no model `{repo_id}` on the Hub: `tailmoe push RUN {repo_id}` first.") from None
     except (HfHubHTTPError, TransportError) as error:
         raise BadInputError(f"The Hub does not answer for `{repo_id}`: {str(error).splitlines()[0]}") from None
-    if config.get("model_type") not in MODEL_TYPES or not config.get("class_counts"):
-        raise BadInputError(f"`{repo_id}` is no ICL-MoE or SNNL-MoE with training counts, which the Space shows.")
+    if config.get("model_type") not in FAMILIES or not config.get("class_counts"):
+        titles = " or ".join(family.title for family in FAMILIES.values())
+        raise BadInputError(f"`{repo_id}` is no {titles} with training counts, which the Space shows.")
     return {f"{variable}_ID": repo_id, f"{variable}_REVISION": commit}

@@ -31,10 +31,14 @@ class TailMoEPreTrainedModel(PreTrainedModel):
                 a weight.
         """
         model = cls(cls.config_class(backbone=backbone, **fields))
-        config = model.config.backbone_config
-        pretrained, info = AutoModel.from_pretrained(backbone, config=config, output_loading_info=True)
-        model.backbone.load_weights(pretrained, info["missing_keys"])
+        model.load_backbone(backbone)
         return model
+
+    def load_backbone(self, backbone: str) -> None:
+        """Take a backbone's pretrained weights; raises `ValueError` if the checkpoint lacks one."""
+        config = self.config.backbone_config
+        pretrained, info = AutoModel.from_pretrained(backbone, config=config, output_loading_info=True)
+        self.backbone.load_weights(pretrained, info["missing_keys"])
 
     def post_init(self) -> None:
         """As in transformers; what must stay whole is named only if it is there, on a backbone the backbone's."""

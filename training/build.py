@@ -1,8 +1,8 @@
-"""What a recipe names, built: images, model, objective and Trainer."""
+"""What a recipe names, built once and found right: images, configuration, model, objective and Trainer."""
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from transformers.integrations import get_reporting_integration_callbacks
 from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
+from tailmoe.training.data.splits import ImageSplits
 from tailmoe.training.errors import BadInputError, FaultError
+from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.fine_tuning import add_lora, backbone_processor
-from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.recipe import Recipe
 from tailmoe.training.results import DataDescription
 from tailmoe.training.shot_groups import ShotBounds
 from tailmoe.training.trainer import LongTailTrainer
@@ -37,11 +38,43 @@ class Images:
     description: DataDescription
 
 
-def prepare_images(recipe: Recipe) -> Images:
-    """The images that a recipe names, as its model takes them; raises `BadInputError` as `train_recipe`."""
+def build(recipe: Recipe, output_dir: Path, seed: int) -> "tuple[Images, list[Run]]":
+    """The images of a recipe, and what it and its baseline, in this order, train on them.
+
+    Raises:
+        BadInputError: If the recipe or its data is wrong; what would be refused when training begins is refused here.
+    """
     splits = load_long_tailed(**recipe.data)
-    label_names = splits["train"].features["label"].names
-    config = build_config(recipe, num_labels=len(label_names))
+    parts = [(recipe, output_dir), (recipe.baseline_recipe(), output_dir / "baseline")]
+    names = splits["train"].features["label"].names
+    parts = [(part, folder, build_config(part, names)) for part, folder in parts if part is not None]
+    images = prepare_images(recipe, splits, parts[0][-1])
+    runs = [Run.of(*part, images.description.class_counts, seed) for part in parts]
+    for run in runs:
+        run.check(images)
+    return images, runs
+
+
+def check(recipe: Recipe, label_names: Sequence[str], class_counts: Sequence[int]) -> PreTrainedModel:
+    """The model of a recipe without weights; raises `BadInputError` for a section that says something wrong.
+
+    It needs no image: what only images and a Trainer find wrong is told by `build`.
+    """
+    with torch.device("meta"):
+        return Run.of(recipe, Path(recipe.name), build_config(recipe, label_names), class_counts).model
+
+
+def build_config(recipe: Recipe, label_names: Sequence[str]) -> PreTrainedConfig:
+    """The configuration of a recipe's model, for the classes of its data; raises `BadInputError` as `build`."""
+    given = dict(recipe.model)
+    labels = {"id2label": dict(enumerate(label_names)), "label2id": {name: c for c, name in enumerate(label_names)}}
+    family = FAMILIES[given.pop("model_type")]
+    with _naming("model"):
+        return family.config(**given, **labels)
+
+
+def prepare_images(recipe: Recipe, splits: ImageSplits, config: PreTrainedConfig) -> Images:
+    """The images of a recipe, as its model takes them; raises `BadInputError` as `build`."""
     with _naming("model"):
         if config.backbone is None:
             processor = TailMoEImageProcessor(
@@ -56,7 +89,7 @@ def prepare_images(recipe: Recipe) -> Images:
     if config.backbone is None:
         mean, std = train.mean_and_std()
         processor.image_mean, processor.image_std = tuple(mean), tuple(std)
-    counts = class_counts(train, len(label_names))
+    counts = class_counts(train, config.num_labels)
     bounds = ShotBounds.of(counts, recipe.training.get("many_above"), recipe.training.get("few_below"))
     unreadable = None if None in (train.skipped, test.skipped) else train.skipped + test.skipped
     description = DataDescription(
@@ -64,7 +97,7 @@ def prepare_images(recipe: Recipe) -> Images:
         imbalance_factor=max(counts) / min(counts),
         selection=recipe.data.get("selection", "first"),
         class_counts=counts,
-        label_names=label_names,
+        label_names=splits["train"].features["label"].names,
         shot_bounds=bounds,
         num_train=len(train),
         num_test=len(test),
@@ -75,74 +108,74 @@ def prepare_images(recipe: Recipe) -> Images:
     return Images(train, test, processor, description)
 
 
-def make_trainer(recipe: Recipe, output_dir: Path, seed: int, images: Images) -> LongTailTrainer:
-    """The Trainer of a recipe's model, with new weights; raises `BadInputError` as `train_recipe`."""
-    set_seed(seed)
-    model = _build_model(recipe, images.description)
-    objective = _build_objective(recipe, model)
+@dataclass(frozen=True)
+class Run:
+    """One network to train: a recipe without its baseline, its model with new weights and its objective."""
+
+    recipe: Recipe
+    folder: Path
+    seed: int
+    model: PreTrainedModel
+    objective: torch.nn.Module | None
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, folder: Path, config: PreTrainedConfig, class_counts: Sequence[int], seed: int = 0
+    ) -> "Run":
+        """Make what the recipe names; raises `BadInputError` as `build`."""
+        args = _arguments(recipe, folder, seed)
+        set_seed(seed)
+        config.class_counts = class_counts
+        with _naming("model"):
+            model = FAMILIES[config.model_type].model(config)
+            if (backbone := recipe.model.get("backbone")) is not None and model.device.type != "meta":
+                model.load_backbone(backbone)
+        options, objective = dict(recipe.objective or {}), None
+        with _naming("objective"):
+            if options:
+                objective = objectives()[options.pop("type")](config, **options)
+        with _naming("training"):
+            if args.freeze_shared:
+                model.freeze_shared()
+            if args.lora_rank:
+                add_lora(model, args.lora_rank)
+        return cls(recipe, folder, seed, model, objective)
+
+    def trainer(self, images: Images) -> LongTailTrainer:
+        """A Trainer of the model; raises `BadInputError` as `build`."""
+        # with arguments of its own: accelerate's state is that of the arguments that were made last
+        args = _arguments(self.recipe, self.folder, self.seed)
+        with _naming("training"):
+            return LongTailTrainer(
+                model=self.model,
+                args=args,
+                train_dataset=images.train,
+                eval_dataset=images.test,
+                processing_class=images.processor,
+                objective=self.objective,
+            )
+
+    def check(self, images: Images) -> None:
+        """Raise `BadInputError` for what would be refused when training begins: only a Trainer knows all of that."""
+        trainer = self.trainer(images)
+        with _naming("training"):
+            loader = trainer.get_train_dataloader()
+        with _naming(f"training.optim={trainer.args.optim.value}"):
+            trainer.create_optimizer()
+        with _naming("training.lr_scheduler_type` with `lr_scheduler_kwargs"):
+            trainer.create_scheduler(len(loader))
+
+
+def _arguments(recipe: Recipe, folder: Path, seed: int) -> LongTailTrainingArguments:
+    if not 0 <= seed < 2**32:
+        raise BadInputError(f"A seed must be a whole number from 0 to 2^32 - 1, got {seed}.")
+    given = {"report_to": "none", "disable_tqdm": False, **copy.deepcopy(recipe.training)}
     with _naming("training"):
-        args = LongTailTrainingArguments(
-            output_dir=str(output_dir),
-            seed=seed,
-            **{"report_to": "none", "disable_tqdm": False, **copy.deepcopy(recipe.training)},
-        )
+        args = LongTailTrainingArguments(output_dir=str(folder), seed=seed, **given)
     with _naming(f"training.report_to={','.join(args.report_to)}"):
         for callback in get_reporting_integration_callbacks(args.report_to):
             callback()
-    with _naming("training"):
-        if args.freeze_shared:
-            model.freeze_shared()
-        if args.lora_rank:
-            add_lora(model, args.lora_rank)
-        return LongTailTrainer(
-            model=model,
-            args=args,
-            train_dataset=images.train,
-            eval_dataset=images.test,
-            processing_class=images.processor,
-            objective=objective,
-        )
-
-
-def rehearse(trainer: LongTailTrainer) -> None:
-    """Raise `BadInputError` for what a library would refuse when training begins."""
-    with _naming("training"):
-        loader = trainer.get_train_dataloader()
-    with _naming(f"training.optim={trainer.args.optim.value}"):
-        trainer.create_optimizer()
-    with _naming("training.lr_scheduler_type` with `lr_scheduler_kwargs"):
-        trainer.create_scheduler(len(loader))
-
-
-def build_config(recipe: Recipe, **fields) -> PreTrainedConfig:
-    """The configuration of a recipe's model; raises `BadInputError` as `train_recipe`."""
-    given = dict(recipe.model)
-    config_class, _ = MODELS[given.pop("model_type")]
-    with _naming("model"):
-        return config_class(**given, **fields)
-
-
-def _build_model(recipe: Recipe, data: DataDescription) -> PreTrainedModel:
-    names = data.label_names
-    fields = {
-        "class_counts": data.class_counts,
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
-    }
-    given = dict(recipe.model)
-    _, model_class = MODELS[given.pop("model_type")]
-    with _naming("model"):
-        if given.get("backbone") is not None:
-            return model_class.from_backbone(**given, **fields)
-        return model_class(build_config(recipe, **fields))
-
-
-def _build_objective(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module | None:
-    if recipe.objective is None:
-        return None
-    options = dict(recipe.objective)
-    with _naming("objective"):
-        return OBJECTIVES[options.pop("type")](model.config, **options)
+    return args
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from tailmoe.modeling.validation import check_early_exit_threshold
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.families import FAMILIES
 
 
 def set_early_exit(model: PreTrainedModel, threshold: float) -> None:
@@ -16,10 +17,11 @@ def set_early_exit(model: PreTrainedModel, threshold: float) -> None:
     Raises:
         BadInputError: If it is out of range, or the model is not one that asks its experts in order.
     """
-    if model.config.model_type != "icl_moe":
+    types = [name for name, family in FAMILIES.items() if family.exits_early]
+    if model.config.model_type not in types:
         raise BadInputError(
-            f"`--early-exit-threshold` is for models of type icl_moe, which ask their experts in order; this one is of "
-            f"type {model.config.model_type}: leave it out."
+            f"`--early-exit-threshold` is for models of type {', '.join(types)}, which ask their experts in order; this "
+            f"one is of type {model.config.model_type}: leave it out."
         )
     try:
         check_early_exit_threshold(threshold)

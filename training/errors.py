@@ -1,6 +1,8 @@
 """How a run can end other than well; the command line turns each into one line and an exit status."""
 
+import difflib
 import signal
+from collections.abc import Sequence
 
 
 class BadInputError(ValueError):
@@ -51,3 +53,9 @@ def exit_status(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
     return {BadInputError: 2, TimeLimitReached: 124}.get(type(error), 1)
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """How a message about an unknown word ends: with the nearest that is known, or with all of them."""
+    matches = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean `{matches[0]}`?" if matches else f"; known are {', '.join(known)}."

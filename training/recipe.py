@@ -1,47 +1,23 @@
 """Recipes: YAML files that say what is trained on what, and how. Every key is checked."""
 
 import copy
-import difflib
 import inspect
 import json
-import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
-from transformers import PreTrainedConfig, PreTrainedModel
 
-from tailmoe.modeling import (
-    ICLMoEConfig,
-    ICLMoEForImageClassification,
-    SNNLMoEConfig,
-    SNNLMoEForImageClassification,
-)
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import load_long_tailed
-from tailmoe.training.errors import BadInputError
-from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.recipe_files import recipe_names, recipe_patterns, shipped_recipe
+from tailmoe.training.errors import BadInputError, nearest
+from tailmoe.training.families import FAMILIES, objectives
+from tailmoe.training.recipe_files import KEYS, Loader, read_recipe
 from tailmoe.training.supported_arguments import NOT_OF_A_RECIPE
 
-MODELS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
-    "icl_moe": (ICLMoEConfig, ICLMoEForImageClassification),
-    "snnl_moe": (SNNLMoEConfig, SNNLMoEForImageClassification),
-}
-# the run sets these itself: from the data, the command line and the recipe's name
 KINDS = {int | None: 0, float | None: 0.0, bool | None: False}  # of arguments that may be None
+# the run sets these itself: from the data, the command line and the recipe's name
 SET_BY_THE_RUN = {"class_counts", "training_logit_adjustment", "output_dir", "seed", "config", "self"}
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 5e-4 as a number, as everybody means it (YAML 1.1 wants 5.0e-4)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"),
-    list("-+.0123456789"),
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ class Recipe:
         """The same for recipes of the same network and training, however they are written: 1 or 1.0, with defaults or without."""
         objective = self.objective
         if objective is not None:
-            parameters = inspect.signature(OBJECTIVES[objective["type"]]).parameters.values()
+            parameters = inspect.signature(objectives()[objective["type"]]).parameters.values()
             objective = {each.name: each.default for each in parameters if each.default is not each.empty} | objective
             if objective["type"] == "snnl" and objective["snnl_weight"] == 0:
                 objective = {key: objective[key] for key in ("type", "snnl_weight", "logit_adjustment")}
@@ -113,7 +89,7 @@ def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), with_b
     Raises:
         BadInputError: For an unknown recipe, a file that is not YAML, or a key that does not exist.
     """
-    content = _read(source)
+    content = read_recipe(source)
     name = content.pop("name", Path(source).stem)
     content.pop("seed", None)  # with the name in the file of a run, whose seed the command line repeats or changes
     for override in overrides:
@@ -128,37 +104,12 @@ def load_recipe(source: str, overrides: list[str] | tuple[str, ...] = (), with_b
     return recipe
 
 
-def _read(source: str) -> dict:
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
-        content = shipped_recipe(source, _Loader)
-        if content is None:
-            raise BadInputError(
-                f"There is no recipe `{source}`{_nearest(source, recipe_names())} "
-                f"Give one of {', '.join(recipe_patterns())}, or a .yaml file."
-            )
-        return content
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise BadInputError(f"Recipe `{source}` cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"Recipe `{source}` is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise BadInputError(f"Recipe `{source}` must be a mapping with the keys {', '.join(_recipe_keys())}.")
-    return content
-
-
-def _recipe_keys() -> list[str]:
-    return [field.name for field in fields(Recipe) if field.name != "name"]
-
-
 def _apply(content: dict, override: str) -> None:
     key, equals, value = override.partition("=")
     *sections, last = key.split(".")
     if not equals or not sections:
         raise BadInputError(f"`--set {override}` must have the form section.key=value, such as model.num_experts=2.")
-    _check_keys(sections[:1], _recipe_keys(), "a recipe")
+    _check_keys(sections[:1], KEYS, "a recipe")
     target = content
     for section in sections:
         if target.get(section) is None:
@@ -166,27 +117,26 @@ def _apply(content: dict, override: str) -> None:
         target = target[section]
         if not isinstance(target, dict):
             raise BadInputError(f"`--set {override}`: `{section}` is a value, not a section.")
-    target[last] = yaml.load(value, _Loader)
+    target[last] = yaml.load(value, Loader)
 
 
 def _check_recipe(content: dict) -> None:
-    _check_keys(content, _recipe_keys(), "a recipe")
+    _check_keys(content, KEYS, "a recipe")
     missing = [key for key in ("title", "description", "model", "data", "training") if content.get(key) is None]
     if missing:
         raise BadInputError(f"The recipe lacks `{missing[0]}`.")
     for section in ("model", "data", "training", "objective", "baseline"):
         if not isinstance(content.get(section), dict | None):
             raise BadInputError(f"`{section}` of the recipe must be a mapping of keys to values.")
-    _check_typed_section(
-        "model", "model_type", content["model"], {name: config_fields(config) for name, (config, _) in MODELS.items()}
-    )
+    fields_of = {name: family.config_fields for name, family in FAMILIES.items()}
+    _check_typed_section("model", "model_type", content["model"], fields_of)
     _check_keys(content["data"], _signature_keys(load_long_tailed), "`data`")
     _check_training(content["training"], content["data"])
     if content.get("objective") is not None:
-        objectives = {name: _signature_keys(objective) for name, objective in OBJECTIVES.items()}
-        _check_typed_section("objective", "type", content["objective"], objectives)
+        options_of = {name: _signature_keys(objective) for name, objective in objectives().items()}
+        _check_typed_section("objective", "type", content["objective"], options_of)
     if content.get("baseline") is not None:
-        _check_keys(content["baseline"], [key for key in _recipe_keys() if key != "baseline"], "`baseline`")
+        _check_keys(content["baseline"], [key for key in KEYS if key != "baseline"], "`baseline`")
         for key in ("title", "description"):
             if key not in content["baseline"]:
                 raise BadInputError(f"`baseline` of the recipe lacks `{key}`.")
@@ -224,7 +174,7 @@ def _check_keys(given: dict | list[str], known: list[str], where: str) -> None:
     known = [key for key in known if key not in SET_BY_THE_RUN]
     for key in given:
         if key not in known:
-            raise BadInputError(f"`{key}` is not a key of {where}{_nearest(key, known)}")
+            raise BadInputError(f"`{key}` is not a key of {where}{nearest(key, known)}")
 
 
 def _check_kind(key: str, value: object, default: object) -> None:
@@ -234,17 +184,6 @@ def _check_kind(key: str, value: object, default: object) -> None:
             raise BadInputError(f"`{key}` must be true or false, got {value}.")
     elif isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise BadInputError(f"`{key}` must be a number, got {value}.")
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    return f"; did you mean `{nearest[0]}`?" if nearest else f"; known are {', '.join(known)}."
-
-
-def config_fields(config_class: type[PreTrainedConfig]) -> list[str]:
-    """Names of the fields that a configuration adds to those of every model."""
-    inherited = {field.name for field in fields(PreTrainedConfig)}
-    return [field.name for field in fields(config_class) if field.name not in inherited]
 
 
 def _signature_keys(function: object) -> list[str]:

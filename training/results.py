@@ -141,10 +141,10 @@ def run_results(
         **others: What neither the model nor the machine tells, as of `RunResults`.
     """
     from tailmoe.training.data.sources import hub_id
-    from tailmoe.training.recipe import MODELS, config_fields
+    from tailmoe.training.families import FAMILIES
 
     model_type, config = model.config.model_type, model.config.to_dict()
-    known = config_fields(MODELS[model_type][0]) if model_type in MODELS else []
+    known = FAMILIES[model_type].config_fields if model_type in FAMILIES else []
     backbone = config.get("backbone")
     return RunResults(
         model_type=model_type,

@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import yaml
+from accelerate import PartialState
 from transformers import PreTrainedModel
 
-from tailmoe.training.build import Images, make_trainer, prepare_images, rehearse
+from tailmoe.training.build import Images, Run, build
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation import evaluate_images
 from tailmoe.training.faults import naming_faults
@@ -21,6 +22,7 @@ from tailmoe.training.figures.model import write_model_figures
 from tailmoe.training.figures.results import write_figures
 from tailmoe.training.fine_tuning import merge_lora
 from tailmoe.training.recipe import Recipe
+from tailmoe.training.recipe_files import recipe_yaml
 from tailmoe.training.results import RESULTS_NAME, RunResults, run_results
 from tailmoe.training.same_data import check_same_data
 from tailmoe.training.sharding import whole_model
@@ -54,24 +56,18 @@ def train_recipe(
     check_folder(output_dir, recipe, seed, resume, overwrite)
     if (output_dir / RESULTS_NAME).exists() and not overwrite:
         return RunResults.load(output_dir / RESULTS_NAME)
-    images = prepare_images(recipe)
-    parts = [(recipe, output_dir)]
-    if (baseline_recipe := recipe.baseline_recipe()) is not None:
-        parts.append((baseline_recipe, output_dir / "baseline"))
-    for part, folder in parts:  # a wrong value is told before anything is deleted or trained
-        trainer = make_trainer(part, folder, seed, images)
-        rehearse(trainer)
-        processes = trainer.args.distributed_state
+    images, runs = build(recipe, output_dir, seed)  # a wrong value is told before anything is deleted or trained
+    processes = PartialState()
     processes.wait_for_everyone()  # all have looked at the folder
     if processes.is_main_process:
         if overwrite:
             shutil.rmtree(output_dir)
-        for part, folder in parts:
-            write_recipe(folder, part, seed)
+        for run in runs:
+            write_recipe(run.folder, run.recipe, seed)
     processes.wait_for_everyone()
     results = None
-    for part, folder in reversed(parts):
-        results = _train_one(part, folder, seed, images, results, draw)
+    while runs:  # the baseline first; what is trained is let go
+        results = _train_one(runs.pop(), images, results, draw)
     return results
 
 
@@ -79,7 +75,7 @@ def write_recipe(output_dir: Path, recipe: Recipe, seed: int) -> None:
     """Write what a run in the folder is resumed with, if it is not there; a baseline is a run of its own."""
     output_dir.mkdir(parents=True, exist_ok=True)
     if not (output_dir / RECIPE_NAME).exists():
-        (output_dir / RECIPE_NAME).write_text(yaml.safe_dump(_written(recipe, seed), sort_keys=False))
+        (output_dir / RECIPE_NAME).write_text(recipe_yaml(_written(recipe, seed)))
 
 
 def _written(recipe: Recipe, seed: int) -> dict:
@@ -106,30 +102,27 @@ def check_folder(output_dir: Path, recipe: Recipe, seed: int, resume: bool, over
         )
 
 
-def _train_one(
-    recipe: Recipe, output_dir: Path, seed: int, images: Images, baseline: RunResults | None, draw: bool
-) -> RunResults:
-    if (output_dir / RESULTS_NAME).exists():
-        results = RunResults.load(output_dir / RESULTS_NAME)
-        check_same_data(asdict(results.dataset), asdict(images.description), str(output_dir))
+def _train_one(run: Run, images: Images, baseline: RunResults | None, draw: bool) -> RunResults:
+    if (run.folder / RESULTS_NAME).exists():
+        results = RunResults.load(run.folder / RESULTS_NAME)
+        check_same_data(asdict(results.dataset), asdict(images.description), str(run.folder))
         return results
-    trainer, stop = make_trainer(recipe, output_dir, seed, images), StopOnSignal()
+    trainer, stop = run.trainer(images), StopOnSignal()
     trainer.add_callback(stop)
-    _tell_what_is_trained(recipe, trainer)
-    with naming_faults(output_dir):
+    _tell_what_is_trained(run.recipe, trainer)
+    with naming_faults(run.folder):
         trainer.train(resume_from_checkpoint=True)
     if stop.received is not None:
-        raise InterruptedTraining(stop.received, output_dir)
+        raise InterruptedTraining(stop.received, run.folder)
     model = whole_model(trainer)
     if trainer.args.lora_rank:
         merge_lora(model)
     if trainer.is_world_process_zero():
-        with naming_faults(output_dir):
-            measured = {"train_seconds": trainer.train_seconds, "precision": trainer.precision}
-            results = _measure(recipe, seed, images, baseline, model, trainer.args.on_bad_image, measured)
-            _write(output_dir, model, images, results, draw)
+        with naming_faults(run.folder):
+            results = _measure(run, images, trainer, model, baseline)
+            _write(run.folder, model, images, results, draw)
     trainer.args.distributed_state.wait_for_everyone()
-    return RunResults.load(output_dir / RESULTS_NAME)
+    return RunResults.load(run.folder / RESULTS_NAME)
 
 
 def _tell_what_is_trained(recipe: Recipe, trainer: LongTailTrainer) -> None:
@@ -139,15 +132,10 @@ def _tell_what_is_trained(recipe: Recipe, trainer: LongTailTrainer) -> None:
 
 
 def _measure(
-    recipe: Recipe,
-    seed: int,
-    images: Images,
-    baseline: RunResults | None,
-    model: PreTrainedModel,
-    on_bad_image: str,
-    measured: dict,
+    run: Run, images: Images, trainer: LongTailTrainer, model: PreTrainedModel, baseline: RunResults | None
 ) -> RunResults:
     """The results of the trained model, with what its training measured."""
+    recipe, policy = run.recipe, trainer.args.on_bad_image
     counts, bounds = images.description.class_counts, images.description.shot_bounds
     return run_results(
         model,
@@ -155,12 +143,13 @@ def _measure(
         title=recipe.title,
         description=recipe.description,
         dataset=images.description,
-        metrics=evaluate_images(model, images.processor, images.test, counts, on_bad_image, shot_bounds=bounds),
+        metrics=evaluate_images(model, images.processor, images.test, counts, policy, shot_bounds=bounds),
         recipe=recipe.to_dict(),
         baseline=baseline,
-        seed=seed,
+        seed=run.seed,
+        train_seconds=trainer.train_seconds,
+        precision=trainer.precision,
         license=LICENSE,
-        **measured,
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tailmoe.training.build import build_config
-from tailmoe.training.data import load_long_tailed
-from tailmoe.training.recipe import MODELS, Recipe
+from tailmoe.training.build import check
+from tailmoe.training.data import class_counts, load_long_tailed
+from tailmoe.training.recipe import Recipe
 from tailmoe.training.recipe_files import DEFAULT_EPOCHS
+from tailmoe.training.results import RESULTS_NAME
 from tailmoe.training.run import check_folder, write_recipe
 from tailmoe.training.side_by_side import Training
 
@@ -26,7 +27,7 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) ->
         draw: Whether the figures of runs are drawn.
 
     Raises:
-        BadInputError: If a folder holds another run, before anything is written.
+        BadInputError: If a recipe is wrong or a folder holds another run, before anything is written.
     """
     alone_first = sorted(
         studies, key=lambda folder: studies[folder].baseline is not None
@@ -35,7 +36,8 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) ->
     by_key: dict[tuple[int, str], Training] = {}
     for folder in alone_first:
         recipe = studies[folder]
-        operations = count_operations(recipe) if len(studies) > 1 else 0.0  # else their order does not matter
+        whole = all((folder / f"seed-{seed}" / RESULTS_NAME).exists() for seed in seeds)
+        operations = 0.0 if whole else count_operations(recipe)
         for seed in seeds:
             log, run, baseline = folder / f"seed-{seed}.log", folder / f"seed-{seed}", None
             if (of_baseline := recipe.baseline_recipe()) is not None:
@@ -54,19 +56,23 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) ->
 
 
 def count_operations(recipe: Recipe) -> float:
-    """Floating-point operations of the forward passes over all training images of a run: a measure of its time."""
-    images, classes = _size(json.dumps(recipe.data))
-    config = build_config(recipe, num_labels=classes)
-    model_class = MODELS[config.model_type][1]
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = model_class(config).eval()
-        model(torch.empty(1, config.num_channels, config.image_size, config.image_size))
+    """Floating-point operations of the forward passes over all training images of a run: a measure of its time.
+
+    Raises:
+        BadInputError: If the recipe or its baseline is wrong.
+    """
+    names, counts = _classes(json.dumps(recipe.data))
+    for part in filter(None, (recipe.baseline_recipe(), recipe)):
+        model = check(part, names, counts).eval()
+    size = model.config.image_size
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, model.config.num_channels, size, size, device="meta"))
     epochs = recipe.training.get("num_train_epochs", DEFAULT_EPOCHS)
-    return float(counter.get_total_flops() * images * epochs)
+    return float(counter.get_total_flops() * sum(counts) * epochs)
 
 
 @functools.cache
-def _size(data: str) -> tuple[int, int]:
-    """Training images and classes of the data that a recipe's section, as JSON, names."""
+def _classes(data: str) -> tuple[list[str], list[int]]:
+    """The names of the classes of the data that a recipe's section, as JSON, names, and their training images."""
     train = load_long_tailed(**json.loads(data))["train"]
-    return len(train), train.features["label"].num_classes
+    return train.features["label"].names, class_counts(train)

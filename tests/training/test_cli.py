@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from tailmoe.training import cli
-from tailmoe.training.cli_parser import build_parser
 from tailmoe.training.confusion import confusion_array
 from tailmoe.training.data.formats import REASON_OF
 
@@ -35,14 +34,6 @@ def image_file(tmp_path, fashion):
     path = tmp_path / "shoe.png"
     fashion["test"][0]["image"].save(path)
     return path
-
-
-def test_set_takes_several_keys_at_once_and_may_be_repeated():
-    arguments = build_parser().parse_args(
-        ["train", "finetune", "--set", "a.b=1", "c.d=2", "--set", "e.f=3", "--resume"]
-    )
-    assert arguments.overrides == ["a.b=1", "c.d=2", "e.f=3"]
-    assert arguments.recipe == "finetune"
 
 
 def fails(capsys, *arguments):
@@ -400,15 +391,7 @@ def test_evaluating_without_knowing_the_data_asks_for_it(run, tmp_path, capsys):
     assert "give --data" in fails(capsys, "evaluate", tmp_path)
 
 
-# help
-
-
-@pytest.mark.parametrize("name", ["", "train", "evaluate", "predict", "study", "demo", "benchmark", "card", "push"])
-def test_help_teaches_with_an_example(name, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.main([*name.split(), "--help"])
-    assert stop.value.code == 0
-    assert f"  tailmoe {name or 'train'} " in capsys.readouterr().out
+# cards
 
 
 def test_a_baseline_is_a_run_of_its_own(run):
@@ -426,13 +409,6 @@ def test_a_card_written_anew_is_the_card_of_the_run(run, tmp_path, capsys):
     assert cli.main(["card", str(copy)]) == 0
     assert (copy / "README.md").read_text() == (run / "README.md").read_text()
     assert "results.json" in fails(capsys, "card", tmp_path)
-
-
-def test_help_does_not_wait_for_torch():
-    script = (
-        "import sys; from tailmoe.training.cli import build_parser; build_parser(); sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", script], cwd=Path.home()).returncode == 0
 
 
 @pytest.mark.parametrize("source", ["quickstart", "snnl-quickstart"])

@@ -7,8 +7,8 @@ import yaml
 
 from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.objectives import OBJECTIVES
-from tailmoe.training.recipe import MODELS, load_recipe
+from tailmoe.training.families import FAMILIES, objectives
+from tailmoe.training.recipe import load_recipe
 from tailmoe.training.recipe_files import recipe_names, recipe_patterns
 
 RECIPE = """
@@ -88,10 +88,10 @@ def test_every_shipped_recipe_builds_its_model_and_objective_and_those_of_its_ba
         is_timm = fields.get("backbone_config", {}).get("model_type") == "timm_wrapper"  # not installed with the tests
         if fields.pop("backbone", None) is not None or is_timm:  # of the Hub
             fields["backbone_config"] = {"model_type": "convnextv2"}
-        config = MODELS[fields.pop("model_type")][0](**fields, num_labels=10, class_counts=[10] * 10)
+        config = FAMILIES[fields.pop("model_type")].config(**fields, num_labels=10, class_counts=[10] * 10)
         if each.objective is not None:
             options = dict(each.objective)
-            OBJECTIVES[options.pop("type")](config, **options)
+            objectives()[options.pop("type")](config, **options)
 
 
 def test_numbers_may_be_written_as_everybody_writes_them(recipe_file):
@@ -149,7 +149,7 @@ def test_overrides_are_yaml_values_and_may_open_a_section(recipe_file):
         ("training.seed=1", "`seed` is not a key of `training`"),
         ("model.class_counts=1", "`class_counts` is not a key of `model`"),
         ("model.model_type=resnet", "`model.model_type` must be one of icl_moe, snnl_moe, got resnet"),
-        ("objective.type=focal", "`objective.type` must be one of icl, snnl, balanced_softmax, shike, got focal"),
+        ("objective.type=focal", "`objective.type` must be one of icl, balanced_softmax, shike, snnl, got focal"),
         ("learning_rate=1", "`--set learning_rate=1` must have the form section.key=value"),
         ("training", "must have the form section.key=value"),
         ("baseline.model.widths=1", "`widths` is not a key of `model`"),

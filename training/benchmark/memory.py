@@ -111,7 +111,8 @@ def _measure(folder: str, name: str, changes: list[str]) -> dict:
     """What `_train` returns, of this process, with a cache of its own."""
     from transformers import TrainerCallback
 
-    from tailmoe.training.build import make_trainer, prepare_images
+    from tailmoe.training.build import Run, build_config, prepare_images
+    from tailmoe.training.data import load_long_tailed
     from tailmoe.training.recipe import load_recipe
 
     multiprocessing.set_start_method("fork", force=True)  # of the processes that decode, as where nobody sets it
@@ -122,7 +123,9 @@ def _measure(folder: str, name: str, changes: list[str]) -> dict:
     values += [f"training.per_device_train_batch_size={BATCH}", "training.dataloader_num_workers=2"]
     recipe = load_recipe(name, [*values, *changes])
     start = time.perf_counter()
-    images = prepare_images(recipe)
+    splits = load_long_tailed(**recipe.data)
+    config = build_config(recipe, splits["train"].features["label"].names)
+    images = prepare_images(recipe, splits, config)
     loaded = time.perf_counter()
     times, workers = [], []
 
@@ -132,7 +135,7 @@ def _measure(folder: str, name: str, changes: list[str]) -> dict:
             if state.global_step % 10 == 0:
                 workers.extend(child.memory_info().rss for child in psutil.Process().children())
 
-    trainer = make_trainer(recipe, Path(folder, "run"), 0, images)
+    trainer = Run.of(recipe, Path(folder, "run"), config, images.description["class_counts"]).trainer(images)
     trainer.add_callback(Watch())
     trainer.train()
     return {

@@ -12,14 +12,7 @@ from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.shike import SHIKEObjective
 from tailmoe.training.objectives.snnl import SNNLObjective
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "icl": ICLObjective,
-    "snnl": SNNLObjective,
-    "balanced_softmax": BalancedSoftmaxObjective,
-    "shike": SHIKEObjective,
-}
 __all__ = [
-    "OBJECTIVES",
     "BalancedSoftmaxObjective",
     "ICLObjective",
     "Objective",
