@@ -132,12 +132,14 @@ def _none_left_behind(running: dict[Training, BaseProcess]) -> Iterator[None]:
 
 
 def _take_over(trainings: list[Training], on_finished: Callable[[Training], None]) -> None:
-    """Copy what another training has made."""
+    """Copy what another training has made, whose checkpoints may be in the midst of being deleted."""
     for training in trainings:
         if training.same_as is not None and training.same_as.finished and not training.finished:
             part = training.folder.with_name(f"{training.folder.name}.part")
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(training.same_as.folder, part, ignore=shutil.ignore_patterns("baseline", RECIPE_NAME))
+            shutil.copytree(
+                training.same_as.folder, part, ignore=shutil.ignore_patterns("baseline", RECIPE_NAME, "checkpoint-*")
+            )
             write_recipe(part, training.recipe, training.seed)
             shutil.rmtree(training.folder, ignore_errors=True)
             part.rename(training.folder)

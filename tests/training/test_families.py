@@ -84,6 +84,8 @@ def test_a_third_family_is_one_entry(third, tmp_path, capsys):
     assert results["config"]["num_experts"] == 2
     assert cli.main(["evaluate", str(run)]) == 0
     assert "expert" in capsys.readouterr().out
+    assert cli.main(["evaluate", str(run), "--early-exit-threshold", "0.5"]) == 2
+    assert "is for models of type icl_moe" in capsys.readouterr().err
     card = write_card(run).read_text()
     for told in (
         "\n- third_moe\n",
@@ -106,9 +108,3 @@ def test_the_keys_of_a_third_family_are_checked_as_any_others(third):
     ):
         load_recipe(third, ["objective.wait=2"])
     assert objectives()["third"] is ThirdObjective
-
-
-def test_a_third_family_without_early_exit_is_told_which_models_have_it(third, tmp_path, capsys):
-    train_recipe(load_recipe(third), tmp_path / "run", seed=0, draw=False)
-    assert cli.main(["evaluate", str(tmp_path / "run"), "--early-exit-threshold", "0.5"]) == 2
-    assert "is for models of type icl_moe" in capsys.readouterr().err

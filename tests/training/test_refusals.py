@@ -70,6 +70,12 @@ def test_an_argument_that_a_library_refuses_is_one_line_before_training(told, ov
     assert re.search(message, told(*(f"training.{each}" for each in overrides)))
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_no_generator_takes_is_one_line(seed, tmp_path, capsys):
+    assert cli.main(["train", "quickstart", "--seed", seed, "--output-dir", str(tmp_path / "run")]) == 2
+    assert f"A seed must be a whole number from 0 to 2^32 - 1, got {seed}." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("metric", "also"), [("many_accuracy", ("training.many_above=5000",)), ("f1", ()), ("accuracy", ("training.prediction_loss_only=true",))]
 )  # fmt: skip

@@ -98,7 +98,7 @@ def test_a_training_that_fails_leaves_the_others_and_is_told_with_its_reason(rec
         ("objective.temperature=-1", "`objective` of the recipe: `num_hard_negatives`"),
         ("model.num_experts=0", "`model` of the recipe: `num_experts` must be at least 1, got 0"),
         ("training.warmup_steps=-1", "`training` of the recipe: "),
-        ("training.lora_rank=2", "`training` of the recipe: "),
+        ("training.crop_padding=-1", "`training` of the recipe: `crop_padding`"),
         ("baseline.model.classifier=round", "`model` of the recipe: "),
     ],
 )

@@ -11,7 +11,8 @@ from tailmoe.training.cli.hub import card, data, push, space
 from tailmoe.training.cli.options import Command
 from tailmoe.training.cli.prediction import demo, evaluate, predict
 from tailmoe.training.cli.speed import benchmark
-from tailmoe.training.cli.training import ablation, compare, recipe, study, train
+from tailmoe.training.cli.studies import ablation, compare, study
+from tailmoe.training.cli.training import recipe, train
 from tailmoe.training.errors import EXPECTED, exit_status
 
 
