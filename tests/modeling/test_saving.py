@@ -20,6 +20,7 @@ SHARED = {
     "backbone.py",
     "backbone_config.py",
     "early_exit.py",
+    "grad_cam.py",
     "image_loading.py",
     "image_processing_tailmoe.py",
     "label_prior.py",
