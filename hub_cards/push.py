@@ -21,7 +21,7 @@ from tailmoe.training.results import RESULTS_NAME
 from tailmoe.training.run import RECIPE_NAME
 
 NEEDED = ("README.md", "config.json", "model.safetensors", "preprocessor_config.json", RESULTS_NAME, RECIPE_NAME)
-LISTED = re.compile(rf"{re.escape(STUDY_NAME)}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model(_int8)?\.onnx")
+LISTED = re.compile(rf"{re.escape(STUDY_NAME)}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
 # a run of its own; caches; unfinished training
 LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
 LARGEST_DIFFERENCE = 1e-6

@@ -200,8 +200,8 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="torch",
-        choices=("torch", "onnx", "onnx-int8"),
-        help="what runs the model (default torch); the others keep their export in MODEL/onnx for the next time",
+        choices=("torch", "onnx"),
+        help="what runs the model (default torch); onnx keeps its export in MODEL/onnx for the next time",
     )
 
 

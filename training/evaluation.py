@@ -71,7 +71,7 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
 
     Args:
         name: A run's folder or a Hub id.
-        backend: `"torch"`, `"onnx"`, or `"onnx-int8"`.
+        backend: `"torch"` or `"onnx"`.
 
     Raises:
         BadInputError: If there is no such model, or ONNX Runtime is asked for and not installed.
@@ -79,7 +79,7 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
     model, processor = load_model(name)
     if backend == "torch":
         return model, model, processor
-    return onnx_runner(model, processor, name, int8=backend == "onnx-int8"), model, processor
+    return onnx_runner(model, processor, name), model, processor
 
 
 @naming_faults()
@@ -151,7 +151,7 @@ def evaluate_model(
         data: Arguments of `load_long_tailed`; of `load_split` if not `as_trained`.
         split: `"train"` or `"test"`; as in `load_split` if not `as_trained`.
         on_bad_image: `"error"` or `"skip"`.
-        backend: `"torch"`, `"onnx"` or `"onnx-int8"`.
+        backend: `"torch"` or `"onnx"`.
         early_exit_threshold: Takes the place of the model's own.
         as_trained: Measure a split as training makes it, with images held out where the data has no test split. Otherwise
             all images of the data, or of one of its own splits.

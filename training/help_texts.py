@@ -50,7 +50,7 @@ measured, or those of one of their splits.
   tailmoe evaluate runs/quickstart
   tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
   tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --split train
-  tailmoe evaluate runs/quickstart --backend onnx-int8
+  tailmoe evaluate runs/quickstart --backend onnx
 
 With early exit the experts of an ICL-MoE are asked in order, for each image until the mean of those asked gives one class
 at least the threshold's probability; told are the experts asked and the floating-point operations saved. With several
@@ -66,7 +66,7 @@ soon as it is known; --json writes all of them at the end, also where an image t
 
   tailmoe predict runs/quickstart shoe.png shirt.png
   tailmoe predict runs/quickstart *.png --on-bad-image skip --json predictions.json
-  tailmoe predict runs/quickstart shoe.png --backend onnx-int8
+  tailmoe predict runs/quickstart shoe.png --backend onnx
 """
 
 STUDY = """\
