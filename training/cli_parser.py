@@ -7,7 +7,7 @@ from pathlib import Path
 from tailmoe.training import help_texts
 from tailmoe.training.recipe_files import recipe_patterns
 
-BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "backbones", "growth", "memory")
+BENCHMARK_PARTS = ("data", "train", "trainer", "losses", "inference", "backbones", "memory")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -87,22 +87,20 @@ the same command until it is 0.
 """
 
 BENCHMARK = """\
-Measure how fast this machine trains and predicts, each part beside the same written the obvious way, in turn, and the
-machine's own limits. All parts take about twenty minutes on 2 cores.
+Measure how fast this machine trains and predicts, each part in turn with a naive baseline, what one would write without
+tailmoe, and the machine's own limit. All parts take about twenty minutes on 2 cores.
 
   data        from encoded images to augmented, normalised batches
   train       ICL-MoE's training step, ResNet-32 with three experts, from images to updated weights
-  trainer     LongTailTrainer beside a bare loop of the same step
+  trainer     LongTailTrainer beside a plain loop of the same step
   losses      each loss, forward and backward
   inference   one image and 256 at a time, by torch and by ONNX Runtime
-  backbones   three experts on ResNet-50, ConvNeXt V2, Swin, DINOv2, ViT beside the plain backbone; memory
-  growth      time against batch size, experts, classes, image size; memory of the soft nearest neighbour loss
+  backbones   three experts on ResNet-50, ConvNeXt V2, Swin, DINOv2, ViT beside the plain backbone
   memory      on request: memory and speed against the size of the data set, on folders like ImageNet-LT and iNaturalist 2018
 
   tailmoe benchmark
   tailmoe benchmark train inference --repeats 20
   tailmoe benchmark memory --json large.json       also draws it, into large-memory.png
-  tailmoe benchmark --json benchmark.json          also draws the curves, into benchmark-growth.png and -backbones.png
 """
 
 DEMO = """\

@@ -1,4 +1,4 @@
-"""The fast path computes what the obvious way computes."""
+"""Losses, terms, state and training steps compute what Python loops compute."""
 
 import copy
 
@@ -6,15 +6,6 @@ import pytest
 import torch
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
-from tailmoe.training.benchmark.reference import (
-    LoopedICL,
-    looped_collaboration,
-    looped_competition,
-    looped_contrast,
-    looped_diversity,
-    looped_forward,
-    looped_soft_nearest_neighbor,
-)
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
@@ -24,6 +15,16 @@ from tailmoe.training.losses import (
     soft_nearest_neighbor_loss,
 )
 from tailmoe.training.objectives import ICLObjective
+
+from .reference import (
+    LoopedICL,
+    looped_collaboration,
+    looped_competition,
+    looped_contrast,
+    looped_diversity,
+    looped_forward,
+    looped_soft_nearest_neighbor,
+)
 
 B, M, C, D, K = 24, 3, 7, 16, 3
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
