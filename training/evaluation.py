@@ -33,6 +33,8 @@ from tailmoe.training.metrics import (
 )
 from tailmoe.training.shot_groups import ShotBounds
 
+BATCH_SIZE = 256
+
 
 class Normalization(torch.nn.Module):
     """Scales and normalises uint8 images (B, C, H, W) to floats as the image processor does."""
@@ -90,12 +92,11 @@ def predict_split(
     processor: BaseImageProcessor,
     device: torch.device | str = "cpu",
     on_bad_image: str = "error",
-    batch_size: int = 256,
 ) -> dict[str, Tensor]:
     """What `run` returns for a split, on the CPU: `labels`, `logits`, and the others of `OUTPUTS` if any."""
     normalization = Normalization(processor).to(device)
     outputs = defaultdict(list)
-    for batch in tqdm(image_loader(images, batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
+    for batch in tqdm(image_loader(images, BATCH_SIZE), desc="Evaluating", unit="batch", leave=False, disable=None):
         report_unreadable([batch], on_bad_image)
         output = run(pixel_values=normalization(batch["pixel_values"].to(device)))
         outputs["labels"].append(batch["labels"])

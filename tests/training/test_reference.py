@@ -78,7 +78,7 @@ def test_snnl_in_blocks_has_the_value_and_gradients_of_one_block(distance, at_on
     features, temperature = torch.randn(B, D, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
     results = []
     for pairs in (B * B, at_once):
-        monkeypatch.setattr("tailmoe.training.losses.SIMILARITIES_AT_ONCE", pairs)
+        monkeypatch.setattr("tailmoe.training.losses.contrastive.SIMILARITIES_AT_ONCE", pairs)
         x, t = features.clone().requires_grad_(), temperature.clone().requires_grad_()
         loss = soft_nearest_neighbor_loss(x, LABELS, t, distance)
         loss.backward()

@@ -32,7 +32,7 @@ LISTS = {"imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_test.txt")}
 LISTS |= {"inaturalist2018": ("iNaturalist18_train.txt", "iNaturalist18_val.txt")}
 
 
-def memory_growth(sizes: tuple[int, ...] = SIZES) -> dict:
+def memory_growth() -> dict:
     """Peak memory and speed of training for each layout and number of images, each in a process of its own.
 
     Returns:
@@ -42,12 +42,12 @@ def memory_growth(sizes: tuple[int, ...] = SIZES) -> dict:
     """
     runs, slopes = [], {}
     for layout, (recipe, classes, form, changes) in LAYOUTS.items():
-        for images in sizes:
+        for images in SIZES:
             with tempfile.TemporaryDirectory(prefix="tailmoe-memory-") as folder:
                 write_folder(Path(folder, "data"), recipe, classes, images, form)
                 runs.append({"layout": layout, "images": images, "classes": classes} | _train(folder, recipe, changes))
-        peaks = [1e9 * run["peak_memory_gb"] for run in runs[-len(sizes) :]]
-        slopes[layout] = float(np.polyfit(sizes, peaks, 1)[0])
+        peaks = [1e9 * run["peak_memory_gb"] for run in runs[-len(SIZES) :]]
+        slopes[layout] = float(np.polyfit(SIZES, peaks, 1)[0])
     return {"runs": runs, "bytes_per_image": slopes, "image_side": SIDE, "batch_size": BATCH, "steps": STEPS}
 
 
