@@ -23,7 +23,7 @@ from tailmoe.training.run import RECIPE_NAME
 
 CARD_NAME = "README.md"
 NEEDED = ("config.json", "model.safetensors", "preprocessor_config.json", RESULTS_NAME, RECIPE_NAME)
-LISTED = re.compile(rf"{CARD_NAME}|{STUDY_NAME}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model(_int8)?\.onnx")
+LISTED = re.compile(rf"{re.escape(CARD_NAME)}|{re.escape(STUDY_NAME)}|[\w-]+\.py|figures/[\w-]+\.png|onnx/model\.onnx")
 # a run of its own; caches; unfinished training
 LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
 LARGEST_DIFFERENCE = 1e-6

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmoe.training.autoaugment import apply_sub_policies, choose, draw_sub_policies
+from tailmoe.training.autoaugment import apply_sub_policies, draw_sub_policies
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.image_operations import choose
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:

@@ -34,6 +34,8 @@ from tailmoe.training.metrics import (
 from tailmoe.training.results import RESULTS_NAME, RunResults
 from tailmoe.training.shot_groups import ShotBounds
 
+BATCH_SIZE = 256
+
 
 class Normalization(torch.nn.Module):
     """Scales and normalises uint8 images (B, C, H, W) to floats as the image processor does."""
@@ -72,7 +74,7 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
 
     Args:
         name: A run's folder or a Hub id.
-        backend: `"torch"`, `"onnx"`, or `"onnx-int8"`.
+        backend: `"torch"` or `"onnx"`.
 
     Raises:
         BadInputError: If there is no such model, or ONNX Runtime is asked for and not installed.
@@ -80,7 +82,7 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
     model, processor = load_model(name)
     if backend == "torch":
         return model, model, processor
-    return onnx_runner(model, processor, name, int8=backend == "onnx-int8"), model, processor
+    return onnx_runner(model, processor, name), model, processor
 
 
 @naming_faults()
@@ -91,12 +93,11 @@ def predict_split(
     processor: BaseImageProcessor,
     device: torch.device | str = "cpu",
     on_bad_image: str = "error",
-    batch_size: int = 256,
 ) -> dict[str, Tensor]:
     """What `run` returns for a split, on the CPU: `labels`, `logits`, and the others of `OUTPUTS` if any."""
     normalization = Normalization(processor).to(device)
     outputs = defaultdict(list)
-    for batch in tqdm(image_loader(images, batch_size), desc="Evaluating", unit="batch", leave=False, disable=None):
+    for batch in tqdm(image_loader(images, BATCH_SIZE), desc="Evaluating", unit="batch", leave=False, disable=None):
         report_unreadable([batch], on_bad_image)
         output = run(pixel_values=normalization(batch["pixel_values"].to(device)))
         outputs["labels"].append(batch["labels"])
@@ -152,7 +153,7 @@ def evaluate_model(
         data: Arguments of `load_long_tailed`; of `load_split` if not `as_trained`.
         split: `"train"` or `"test"`; as in `load_split` if not `as_trained`.
         on_bad_image: `"error"` or `"skip"`.
-        backend: `"torch"`, `"onnx"` or `"onnx-int8"`.
+        backend: `"torch"` or `"onnx"`.
         early_exit_threshold: Takes the place of the model's own.
         as_trained: Measure a split as training makes it, with images held out where the data has no test split. Otherwise
             all images of the data, or of one of its own splits.

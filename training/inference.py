@@ -48,17 +48,16 @@ def fuse_for_inference(model: PreTrainedModel) -> PreTrainedModel:
     return with_fast_layout(model)
 
 
-def onnx_runner(model: PreTrainedModel, processor: BaseImageProcessor, name: str, int8: bool = False) -> Runner:
+def onnx_runner(model: PreTrainedModel, processor: BaseImageProcessor, name: str) -> Runner:
     """The model as ONNX Runtime runs it on the CPU: called as the model is, with `pixel_values`.
 
-    The export is kept in `onnx/model.onnx` of a model's folder for the next time, with int8 `model_int8.onnx` beside it;
-    that of a Hub model is not kept. It answers for the label prior of the configuration, and asks every expert.
+    The export is kept in `onnx/model.onnx` of a model's folder for the next time; that of a Hub model is not kept. It answers
+    for the label prior of the configuration, and asks every expert.
 
     Args:
         model: Fused for inference; its early exit is switched off.
         processor: Its image processor, which makes the example image of the export.
         name: The model's folder or Hub id.
-        int8: Quantised, see `tailmoe.training.quantization`.
 
     Raises:
         BadInputError: If ONNX Runtime is not installed.
@@ -68,7 +67,7 @@ def onnx_runner(model: PreTrainedModel, processor: BaseImageProcessor, name: str
         import onnxscript  # noqa: F401 (torch exports with it)
     except ImportError as error:
         raise BadInputError(
-            f"`--backend {'onnx-int8' if int8 else 'onnx'}` needs {error.name}: python -m pip install 'tailmoe[onnx]', or use `--backend torch`."
+            f"`--backend onnx` needs {error.name}: python -m pip install 'tailmoe[onnx]', or use `--backend torch`."
         ) from None
     if getattr(model.config, "early_exit_threshold", None) is not None:
         model.config.early_exit_threshold = None
@@ -77,15 +76,7 @@ def onnx_runner(model: PreTrainedModel, processor: BaseImageProcessor, name: str
         path = folder / "onnx" / "model.onnx"
         if not _is_newer(path, folder / "model.safetensors", folder / "config.json"):
             _export(model, processor, path)
-        if int8:
-            exported, path = path, path.with_name("model_int8.onnx")
-            if not _is_newer(path, exported):
-                _quantize(exported, path)
-        options = onnxruntime.SessionOptions()
-        options.add_session_config_entry(
-            "session.disable_quant_qdq", "1"
-        )  # int8 weights become floats once, not each time
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
     def run(pixel_values: Tensor) -> ModelOutput:
@@ -100,14 +91,6 @@ def _is_newer(path: Path, *sources: Path) -> bool:
     return all(
         each.is_file() and path.is_file() and path.stat().st_mtime_ns >= each.stat().st_mtime_ns for each in sources
     )
-
-
-def _quantize(exported: Path, path: Path) -> None:
-    from tailmoe.training.quantization import quantize_int8
-
-    part = path.with_suffix(".part")
-    quantize_int8(exported, part)
-    part.replace(path)
 
 
 class _Tensors(nn.Module):

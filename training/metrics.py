@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.special import entr, softmax
 
 from tailmoe.training.confusion import count_confusions
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.metric_inputs import as_array, check_finite, check_ids, check_probabilities, check_scores
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 
@@ -35,16 +35,16 @@ def classification_metrics(
     Raises:
         BadInputError: If shapes do not fit, there is no image, a label is out of range or a logit is not finite.
     """
-    logits, labels = _array(logits), _array(labels)
-    _check_scores(logits, labels)
+    logits, labels = as_array(logits), as_array(labels)
+    check_scores(logits, labels)
     metrics = accuracy_metrics(logits.argmax(axis=1), labels, logits.shape[1], class_counts, shot_bounds)
     bins = reliability(softmax(logits, axis=1), labels)
     metrics |= {"ece": _calibration_error(bins), "reliability": bins}
     if expert_logits is not None:
-        experts = _array(expert_logits)
+        experts = as_array(expert_logits)
         if experts.ndim != 3 or (len(experts), experts.shape[2]) != logits.shape or experts.shape[1] == 0:
             raise BadInputError(f"`expert_logits` must have shape (N, M, C), got {experts.shape} with {logits.shape}.")
-        _check_finite("expert_logits", experts)
+        check_finite("expert_logits", experts)
         metrics["expert_accuracy"] = (experts.argmax(axis=2) == labels[:, None]).mean(axis=0).tolist()
         metrics["expert_agreement_matrix"] = expert_agreement(experts).tolist()
     return metrics
@@ -77,9 +77,9 @@ def accuracy_metrics(
     Raises:
         BadInputError: If shapes do not fit, there is no image, or a class id is out of range.
     """
-    predictions, labels = _array(predictions), _array(labels)
-    _check_ids("predictions", predictions, num_classes)
-    _check_ids("labels", labels, num_classes)
+    predictions, labels = as_array(predictions), as_array(labels)
+    check_ids("predictions", predictions, num_classes)
+    check_ids("labels", labels, num_classes)
     if len(predictions) != len(labels):
         raise BadInputError(f"There are {len(predictions)} predictions for {len(labels)} labels.")
     if class_counts is not None and len(class_counts) != num_classes:
@@ -123,9 +123,9 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15)
     Raises:
         BadInputError: If shapes do not fit, values are not probabilities, or `num_bins` is below 1.
     """
-    probabilities, labels = _array(probabilities), _array(labels)
-    _check_scores(probabilities, labels)
-    _check_probabilities("probabilities", probabilities)
+    probabilities, labels = as_array(probabilities), as_array(labels)
+    check_scores(probabilities, labels)
+    check_probabilities("probabilities", probabilities)
     if num_bins < 1:
         raise BadInputError(f"`num_bins` must be at least 1, got {num_bins}.")
     confidence = probabilities.max(axis=1)
@@ -146,7 +146,7 @@ def reliability(probabilities: ArrayLike, labels: ArrayLike, num_bins: int = 15)
 
 def expert_agreement(expert_logits: ArrayLike) -> np.ndarray:
     """Share of images to which two experts give the same label: (N, M, C) -> (M, M)."""
-    answers = _array(expert_logits).argmax(axis=2)
+    answers = as_array(expert_logits).argmax(axis=2)
     return (answers[:, :, None] == answers[:, None]).mean(axis=0)
 
 
@@ -190,23 +190,15 @@ def pairwise_embedding_similarity(expert_weights: ArrayLike) -> tuple[float, np.
     Raises:
         BadInputError: If there is no weight, or one is not finite.
     """
-    weights = _array(expert_weights)
+    weights = as_array(expert_weights)
     if weights.ndim < 2 or weights.size == 0:
         raise BadInputError(f"`expert_weights` must have shape (K, ...), got {weights.shape}.")
-    _check_finite("expert_weights", weights)
+    check_finite("expert_weights", weights)
     weights = weights.reshape(len(weights), -1).astype(np.float64)
     directions = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-12)
     matrix = np.clip(directions @ directions.T, -1, 1)
     pairs = len(weights) * (len(weights) - 1)
     return float((matrix.sum() - matrix.trace()) / max(pairs, 1)), matrix
-
-
-def _array(values: ArrayLike) -> np.ndarray:
-    if isinstance(values, torch.Tensor):  # numpy knows no bfloat16 and reads no device
-        values = values.detach().cpu()
-        values = (values.double() if values.is_floating_point() else values).numpy()
-    array = np.asarray(values)
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def _calibration_error(bins: list[dict]) -> float:
@@ -229,39 +221,8 @@ def _relative_entropy(rows: np.ndarray) -> float:
 
 
 def _gate(gate_probs: ArrayLike) -> np.ndarray:
-    gate = _array(gate_probs)
+    gate = as_array(gate_probs)
     if gate.ndim != 2 or gate.size == 0:
         raise BadInputError(f"`gate_probs` must have shape (N, K), got {gate.shape}.")
-    _check_probabilities("gate_probs", gate)
+    check_probabilities("gate_probs", gate)
     return np.clip(gate, 0, 1)
-
-
-def _check_scores(scores: np.ndarray, labels: np.ndarray) -> None:
-    if scores.ndim != 2 or labels.shape != (len(scores),):
-        raise BadInputError(
-            f"Predictions and labels must have shapes (N, C) and (N,), got {scores.shape}, {labels.shape}."
-        )
-    _check_ids("labels", labels, scores.shape[1])
-    _check_finite("predictions", scores)
-
-
-def _check_ids(name: str, ids: np.ndarray, num_classes: int) -> None:
-    if ids.ndim != 1 or len(ids) == 0:
-        raise BadInputError(
-            f"`{name}` must hold one class id for each image, at least one; their shape is {ids.shape}."
-        )
-    if ids.dtype.kind not in "iu":
-        raise BadInputError(f"`{name}` must be class ids, which are integers, got {ids.dtype}.")
-    if ids.min() < 0 or ids.max() >= num_classes:
-        raise BadInputError(f"`{name}` must be 0 to {num_classes - 1}, got {ids.min()} to {ids.max()}.")
-
-
-def _check_finite(name: str, values: np.ndarray) -> None:
-    if not np.isfinite(values).all():
-        raise BadInputError(f"`{name}` must be finite, got NaN or infinity.")
-
-
-def _check_probabilities(name: str, rows: np.ndarray) -> None:
-    _check_finite(name, rows)
-    if rows.min() < 0 or not np.allclose(rows.sum(axis=1), 1, atol=1e-3):
-        raise BadInputError(f"The rows of `{name}` must be probabilities: at least 0, with a sum of 1.")

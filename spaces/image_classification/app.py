@@ -129,7 +129,7 @@ def build_app(model: Classifier, baseline: Classifier | None = None) -> gr.Block
 
 def start_position(model: Classifier) -> float:
     """Where the slider stands at the prior that the model itself assumes."""
-    return 0.0 if torch.equal(model.own_prior(), model.training_prior()) else 1.0
+    return 0.0 if torch.allclose(model.model.log_assumed_prior().exp(), model.training_prior()) else 1.0
 
 
 def weights_of(text: str, labels: list[str]) -> list[float]:

@@ -50,20 +50,20 @@ def study(results):
 
 @pytest.fixture
 def benchmark_record():
-    """What `tailmoe benchmark --json` writes: a figure with a reference, and one with a limit."""
+    """What `tailmoe benchmark --json` writes: a figure with a naive baseline, and one with a share of the limit."""
 
     def spread(median, low, high):
         return {"median": median, "quartiles": [low, high], "repeats": 5}
 
     crop = {"case": "data", "name": "crop", "unit": "images/s", "rate": spread(12345.6, 12000, 12500)}
-    crop |= {"reference": spread(1000, 900, 1100), "ratio": spread(12.3456, 12, 12.5), "target": 10.0, "details": {}}
-    share = {"case": "train", "name": "convolutions", "unit": "GFLOP/s", "rate": spread(95, 90, 99)}
-    share |= {"reference": None, "ratio": None, "target": None}
-    share |= {"details": {"share_of_limit": 0.95, "target_share": 0.8}}
+    crop |= {"naive_baseline": spread(1000, 900, 1100), "ratio": spread(12.3456, 12, 12.5)}
+    crop |= {"target": 10.0, "details": {}}
+    step = {"case": "train", "name": "step", "unit": "images/s", "rate": spread(95, 90, 99)}
+    step |= {"naive_baseline": None, "ratio": None, "target": None, "details": {"share_of_limit": 0.95}}
     return Benchmark(
         device="cpu",
-        limits={"copy": {"unit": "GB/s", "median": 30.2, "quartiles": [30, 31]}},
-        figures=[crop, share],
+        limits={"float32 matrix product": {"unit": "GFLOP/s", "median": 180.2, "quartiles": [180, 181]}},
+        figures=[crop, step],
         command="tailmoe benchmark",
         commit="0123456789abcdef",
         versions={"torch": "2.13.0"},

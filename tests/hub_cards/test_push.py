@@ -157,10 +157,41 @@ def test_a_branch_and_a_pull_request_leave_main_alone(hub, run, quick):
     push_run(run, REPO, revision="next")
     pull_request = push_run(run, REPO, create_pr=True)
     assert pull_request.url.endswith("/discussions/1")
-    assert not push_run(run, REPO, create_pr=True).changed
+    again = push_run(run, REPO, create_pr=True)
+    assert (again.changed, again.url, again.oid) == (False, pull_request.url, pull_request.oid)
     assert API.repo_info(REPO).sha == head
     for revision in ("next", "refs/pr/1"):
         assert set(published(revision)) == set(files_to_push(run))
+
+
+def test_a_changed_run_goes_into_the_pull_request_that_is_open_and_not_into_that_of_others(hub, run, quick):
+    API.create_repo(REPO)
+    for title in ("Fix a word", "Push of quickstart"):
+        theirs = [CommitOperationAdd("theirs.txt", b"theirs")]
+        API.create_commit(REPO, theirs, commit_message=title, create_pr=True)
+    store = hub.app.store
+    repository = store.repository("model", REPO)
+    repository.pull_requests[1]["author"] = "somebody"
+    store.save(repository)
+    assert push_run(run, REPO, create_pr=True).url.endswith("/discussions/3")
+    assert [each.title for each in API.get_repo_discussions(REPO)][1:] == 2 * ["Push of quickstart"]
+    (run / "figures" / "confusion.png").rename(run / "figures" / "accuracy_per_class.png")
+    again = push_run(run, REPO, create_pr=True)
+    assert again.changed
+    assert again.url.endswith("/discussions/3")
+    assert set(published("refs/pr/3")) == set(files_to_push(run))
+    assert "theirs.txt" in published("refs/pr/1")
+    repository = store.repository("model", REPO)
+    repository.pull_requests[2]["status"] = "closed"
+    store.save(repository)
+    assert push_run(run, REPO, create_pr=True).url.endswith("/discussions/4"), "one that was closed stays closed"
+
+
+def test_a_pull_request_of_what_is_there_already_is_not_opened(hub, run, quick):
+    pushed = push_run(run, REPO)
+    again = push_run(run, REPO, create_pr=True)
+    assert (again.changed, again.oid) == (False, pushed.oid)
+    assert not list(API.get_repo_discussions(REPO))
 
 
 def test_the_command_shows_what_it_pushes_and_says_where(hub, run, quick, capsys, caplog):

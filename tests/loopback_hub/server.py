@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 import uvicorn
 import yaml
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
@@ -164,6 +165,8 @@ class LoopbackHub:
                 paths = {path.strip("/") for path in (await request.form()).getlist("paths")}
                 rows = self._rows(repository, store.resolve(repository, revision), "", recursive=True)
                 return JSONResponse([row for row in rows if row["path"] in paths])
+            case ["GET", "discussions"]:
+                return JSONResponse(_discussions(repository, query))
             case ["GET", "refs"]:
                 return JSONResponse(_refs(repository))
             case ["GET", "commits", revision]:
@@ -321,6 +324,19 @@ def _refs(repository: Repository) -> dict:
         "tags": under("refs/tags/"),
         "pullRequests": under("refs/pr/"),
     }
+
+
+def _discussions(repository: Repository, query: QueryParams) -> dict:
+    """Pull requests in pages of one, so that a client must turn them."""
+    rows = [
+        {"title": each["title"], "num": number, "author": {"name": each["author"]}, "createdAt": each["createdAt"]}
+        | {"status": each["status"], "isPullRequest": True, "repo": {"name": repository.name, "type": repository.kind}}
+        for number, each in enumerate(repository.pull_requests, start=1)
+        if query.get("author", each["author"]) == each["author"]
+        and query.get("status", "all") in ("all", each["status"])
+    ]
+    start = int(query.get("p", 0))
+    return {"discussions": rows[start : start + 1], "start": start, "count": len(rows)}
 
 
 def _commit_row(commit: dict) -> dict:

@@ -45,6 +45,7 @@ class Repository:
     sdk: str | None = None
     refs: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)  # of a Space
+    pull_requests: list[dict] = field(default_factory=list)  # `title`, `author`, `status`; the first has the number 1
 
 
 def now() -> str:

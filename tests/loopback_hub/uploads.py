@@ -4,7 +4,7 @@ import base64
 import fnmatch
 import json
 
-from loopback_hub.store import Entry, HubError, Repository, Store, git_oid, pointer
+from loopback_hub.store import Entry, HubError, Repository, Store, git_oid, now, pointer
 
 
 def upload_modes(store: Store, tree: dict[str, Entry], files: list[dict]) -> list[dict]:
@@ -71,8 +71,11 @@ def commit(store: Store, repository: Repository, revision: str, body: bytes, aut
     if wanted and not parent.startswith(wanted):
         raise HubError(412, "A commit has happened since. Please refresh and try again.")
     tree = changed_tree(store, store.commit(repository, parent)["tree"], operations)
-    number = 1 + sum(name.startswith("refs/pr/") for name in repository.refs)
-    target = f"refs/pr/{number}" if pull_request else ref
     title, message = header["summary"], header.get("description", "")
+    target, number = ref, None
+    if pull_request:
+        repository.pull_requests.append({"title": title, "author": author, "status": "open", "createdAt": now()})
+        number = len(repository.pull_requests)
+        target = f"refs/pr/{number}"
     oid = store.add_commit(repository, target, parent, tree, title, message, author)
-    return {"oid": oid, "pull_request": number if pull_request else None}
+    return {"oid": oid, "pull_request": number}

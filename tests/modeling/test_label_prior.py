@@ -63,6 +63,22 @@ def test_the_prior_that_the_logits_assume_changes_nothing_and_none_takes_it_back
     assert torch.equal(model(images).logits, before)
 
 
+@pytest.mark.parametrize(("tau", "left"), [(0.0, 1.0), (0.25, 0.75), (1.0, 0.0)])
+def test_a_model_tells_the_prior_that_its_logits_assume(make_model, tau, left):
+    model = make_model(class_counts=COUNTS, training_logit_adjustment=tau)
+    expected = shares(COUNTS) ** left
+    torch.testing.assert_close(model.log_assumed_prior().exp(), expected / expected.sum())
+    model.set_label_prior(TARGET)
+    torch.testing.assert_close(model.log_assumed_prior().exp(), shares(TARGET))
+    model.set_label_prior([0, 1, 1])
+    assert torch.isfinite(model.log_assumed_prior()).all()
+
+
+def test_a_model_of_unknown_training_frequencies_says_so_when_asked_for_them(make_snnl):
+    with pytest.raises(ValueError, match="`class_counts` must be known for a label prior, got None"):
+        make_snnl().log_assumed_prior()
+
+
 def test_training_mode_knows_no_prior(make_model, images):
     model = make_model(class_counts=COUNTS).train()
     expected = model(images).logits
@@ -135,7 +151,7 @@ def test_what_is_no_distribution_over_the_labels_is_refused_and_changes_nothing(
 
 def test_unknown_training_frequencies_are_named_unless_the_logits_do_not_assume_them(make_model, images):
     model = make_model()
-    with pytest.raises(ValueError, match="`class_counts` must be known for a `label_prior`, got None"):
+    with pytest.raises(ValueError, match="`class_counts` must be known for a label prior, got None"):
         model.set_label_prior(TARGET)
     model.config.training_logit_adjustment = 1.0
     model.set_label_prior(TARGET)

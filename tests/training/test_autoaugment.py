@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from tailmoe.training.autoaugment import (
     CIFAR10_POLICY,
@@ -14,7 +14,53 @@ from tailmoe.training.autoaugment import (
     apply_sub_policies,
     draw_sub_policies,
 )
-from tailmoe.training.benchmark.reference import augment_with_pillow
+
+MAGNITUDES = {
+    "shear_x": np.linspace(0, 0.3, 10),
+    "shear_y": np.linspace(0, 0.3, 10),
+    "translate_x": np.linspace(0, 150 / 331, 10),
+    "translate_y": np.linspace(0, 150 / 331, 10),
+    "rotate": np.linspace(0, 30, 10),
+    "color": np.linspace(0, 0.9, 10),
+    "contrast": np.linspace(0, 0.9, 10),
+    "sharpness": np.linspace(0, 0.9, 10),
+    "brightness": np.linspace(0, 0.9, 10),
+    "posterize": np.round(np.linspace(8, 4, 10)).astype(int),
+    "solarize": np.linspace(256, 0, 10),
+}
+
+
+def augment_with_pillow(image: Image.Image, name: str, level: int, sign: int) -> Image.Image:
+    """One operation of AutoAugment on one image, of level 0 to 9 and sign 1 or -1."""
+    magnitude = MAGNITUDES[name][level] if name in MAGNITUDES else 0
+    width, height = image.size
+    signed = float(magnitude) * sign
+
+    def affine(*matrix):
+        grey = 128 if image.mode == "L" else (128, 128, 128)
+        return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=grey)
+
+    def rotate():
+        turned = image.convert("RGBA").rotate(signed)
+        return Image.composite(turned, Image.new("RGBA", turned.size, (128,) * 4), turned).convert(image.mode)
+
+    operations = {
+        "shear_x": lambda: affine(1, signed, 0, 0, 1, 0),
+        "shear_y": lambda: affine(1, 0, 0, signed, 1, 0),
+        "translate_x": lambda: affine(1, 0, signed * width, 0, 1, 0),
+        "translate_y": lambda: affine(1, 0, 0, 0, 1, signed * height),
+        "rotate": rotate,
+        "color": lambda: ImageEnhance.Color(image).enhance(1 + signed),
+        "contrast": lambda: ImageEnhance.Contrast(image).enhance(1 + signed),
+        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(1 + signed),
+        "brightness": lambda: ImageEnhance.Brightness(image).enhance(1 + signed),
+        "posterize": lambda: ImageOps.posterize(image, int(magnitude)),
+        "solarize": lambda: ImageOps.solarize(image, magnitude),
+        "autocontrast": lambda: ImageOps.autocontrast(image),
+        "equalize": lambda: ImageOps.equalize(image),
+        "invert": lambda: ImageOps.invert(image),
+    }
+    return operations[name]()
 
 
 def to_pillow(image: torch.Tensor) -> Image.Image:

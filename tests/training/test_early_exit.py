@@ -79,7 +79,7 @@ def test_several_thresholds_are_recorded_with_their_environment_and_drawn(folder
         (["icl-moe", "1.5"], "`early_exit_threshold` must be above 0 and at most 1"),
         (["icl-moe", "0.5", "0"], "`early_exit_threshold` must be above 0 and at most 1"),
         (["icl-moe", "0.5", "--backend", "onnx"], "is for `--backend torch`, got onnx"),
-        (["icl-moe", "0.5", "0.6", "--backend", "onnx-int8"], "is for `--backend torch`, got onnx-int8"),
+        (["icl-moe", "0.5", "0.6", "--backend", "onnx"], "is for `--backend torch`, got onnx"),
         (["snnl-moe", "0.5"], "is for models of type icl_moe, which ask their experts in order"),
     ],
 )

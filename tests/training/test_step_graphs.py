@@ -104,7 +104,7 @@ def test_no_step_of_icl_waits_for_the_device(make_trainer, icl, monkeypatch, opt
 def test_no_step_of_snnl_waits_for_the_device(make_trainer, snnl, monkeypatch, mode, at_once):
     monkeypatch.setattr(step_graphs, "StepGraphs", WatchedGraphs)
     monkeypatch.setattr(step_graphs, "can_record", lambda *_: True)
-    monkeypatch.setattr("tailmoe.training.losses.SIMILARITIES_AT_ONCE", at_once)
+    monkeypatch.setattr("tailmoe.training.losses.contrastive.SIMILARITIES_AT_ONCE", at_once)
     objective = SNNLObjective(snnl[0].config, temperature_mode=mode)
     trained(make_trainer, (snnl[0], objective), num_train_epochs=1)
 

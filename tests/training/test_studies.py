@@ -23,12 +23,11 @@ def test_icl_moe_beats_cross_entropy_on_the_quickstart_over_three_seeds(tmp_path
         assert ours[metric].mean >= baseline[metric].mean + points, metric
 
 
-def test_every_part_of_the_benchmark_runs_and_its_growth_is_drawn(tmp_path):
+def test_every_part_of_the_benchmark_runs(tmp_path):
     path = tmp_path / "benchmark.json"
     assert cli.main(["benchmark", "--repeats", "2", "--json", str(path)]) == 0
     record = json.loads(path.read_text())
-    assert {figure["case"] for figure in record["figures"]} | {"growth", "memory"} == set(cli.BENCHMARK_PARTS)
-    assert (tmp_path / "benchmark-growth.png").is_file()
+    assert {figure["case"] for figure in record["figures"]} | {"memory"} == set(cli.BENCHMARK_PARTS)
 
 
 # 200 epochs' learning rate, batch and augmentation leave five epochs at the prior: short runs take smaller steps

@@ -32,7 +32,7 @@ LISTS = {"imagenet-lt": ("ImageNet_LT_train.txt", "ImageNet_LT_test.txt")}
 LISTS |= {"inaturalist2018": ("iNaturalist18_train.txt", "iNaturalist18_val.txt")}
 
 
-def memory_growth(sizes: tuple[int, ...] = SIZES) -> dict:
+def memory_growth() -> dict:
     """Peak memory and speed of training for each layout and number of images, each in a process of its own.
 
     Returns:
@@ -40,18 +40,14 @@ def memory_growth(sizes: tuple[int, ...] = SIZES) -> dict:
         largest process that decodes, `images_per_second` and `load_seconds`; and `bytes_per_image`, by layout how much the peak
         grows with each image.
     """
-    runs = []
+    runs, slopes = [], {}
     for layout, (recipe, classes, form, changes) in LAYOUTS.items():
-        for images in sizes:
+        for images in SIZES:
             with tempfile.TemporaryDirectory(prefix="tailmoe-memory-") as folder:
                 write_folder(Path(folder, "data"), recipe, classes, images, form)
-                runs.append(
-                    {"layout": layout, "images": images, "classes": classes, **_train(folder, recipe, changes)}
-                )
-    slopes = {}
-    for layout in LAYOUTS:
-        points = [(run["images"], 1e9 * run["peak_memory_gb"]) for run in runs if run["layout"] == layout]
-        slopes[layout] = float(np.polyfit(*np.transpose(points), 1)[0]) if len(points) > 1 else None
+                runs.append({"layout": layout, "images": images, "classes": classes} | _train(folder, recipe, changes))
+        peaks = [1e9 * run["peak_memory_gb"] for run in runs[-len(SIZES) :]]
+        slopes[layout] = float(np.polyfit(SIZES, peaks, 1)[0])
     return {"runs": runs, "bytes_per_image": slopes, "image_side": SIDE, "batch_size": BATCH, "steps": STEPS}
 
 
@@ -153,7 +149,7 @@ def draw_memory(measured: dict, path: Path) -> None:
     for colour, (layout, slope) in zip(COLOURS, measured["bytes_per_image"].items(), strict=False):
         runs = [run for run in measured["runs"] if run["layout"] == layout]
         sizes = [run["images"] for run in runs]
-        label = layout if slope is None else f"{layout}: {slope:+,.0f} bytes an image"
+        label = f"{layout}: {slope:+,.0f} bytes an image"
         left.plot(sizes, [run["peak_memory_gb"] for run in runs], "o-", color=colour, label=label)
         right.plot(sizes, [run["images_per_second"] for run in runs], "o-", color=colour)
     left.set_ylabel("peak memory of the process (GB)")

@@ -8,13 +8,13 @@ from tailmoe.training.records import Record
 
 @dataclass(kw_only=True)
 class Benchmark(Record):
-    """Rates of parts, beside the same parts written the obvious way.
+    """Rates of parts, beside naive baselines.
 
     Args:
         device: `"cpu"` or `"cuda"`.
         limits: What the machine can do at most: `unit`, `median` and `quartiles`, by name.
-        figures: As `Figure.to_dict` gives them.
-        backbones, growth, memory: What was measured along an axis; None for what was not asked for.
+        figures: As `training.benchmark.measure.figure` makes them, with the `case` each belongs to.
+        memory: Against the size of the data set; None where it was not asked for.
     """
 
     KIND: ClassVar[str] = "benchmark"
@@ -24,6 +24,4 @@ class Benchmark(Record):
     device: str
     limits: dict[str, dict]
     figures: list[dict]
-    backbones: dict | None = None
-    growth: dict | None = None
     memory: dict | None = None

@@ -2,15 +2,15 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from tailmoe.training.benchmark.backbones import backbone_figures, backbone_growth, draw_backbones
+from tailmoe.training.benchmark.backbones import backbone_figures
 from tailmoe.training.benchmark.data import data_figures
-from tailmoe.training.benchmark.growth import draw_growth, growth
 from tailmoe.training.benchmark.losses import loss_figures
-from tailmoe.training.benchmark.measure import Figure, Spread, large_copy, matrix_product, times_in_turn
+from tailmoe.training.benchmark.measure import machine_limit
 from tailmoe.training.benchmark.memory import draw_memory, memory_growth
 from tailmoe.training.benchmark.prediction import inference_figures
 from tailmoe.training.benchmark.record import Benchmark
@@ -19,31 +19,25 @@ from tailmoe.training.environment import describe_environment
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
-PARTS: dict[str, Callable[[str, int], list[Figure]]] = {
+MEMORY = "memory"  # on request alone
+PARTS: dict[str, Callable[[str, int], list[dict]]] = {
     "data": data_figures,
     "train": train_figures,
     "trainer": trainer_figures,
     "losses": loss_figures,
     "inference": inference_figures,
+    "backbones": backbone_figures,
 }
-
-# what is measured along an axis, and how it is drawn
-CURVES: dict[str, tuple[Callable[[str, int], dict], Callable[[dict, Path], None]]] = {
-    "backbones": (backbone_growth, draw_backbones),
-    "growth": (lambda device, repeats: growth(device), draw_growth),
-    "memory": (lambda device, repeats: memory_growth(), draw_memory),
-}
-ON_REQUEST = ("memory",)
 
 
 def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path | None = None) -> Benchmark:
-    """Measure the parts and return the record.
+    """Measure the parts and return the record: limits of the machine, figures, memory if asked for, environment.
 
     Args:
-        parts: Keys of `PARTS` and `CURVES`; all but those of `ON_REQUEST` if empty.
+        parts: Keys of `PARTS`, and `"memory"`; all but the latter if empty.
         device: `"cpu"` or `"cuda"`.
         repeats: Rounds of each measurement, at least 2.
-        json_path: Where the record is written; each curve is drawn into a PNG file beside it.
+        json_path: Where the record is written; memory is drawn into a PNG file beside it.
 
     Raises:
         BadInputError: If there is no CUDA device, or fewer than two repeats are asked for.
@@ -52,33 +46,21 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
         raise BadInputError("`--device cuda`: torch finds no CUDA device here; `--device cpu` measures the CPU.")
     if repeats < 2:
         raise BadInputError(f"`--repeats` must be at least 2, for a spread, got {repeats}.")
-    record = Benchmark(device=device, limits=limits(device, repeats), figures=[], **describe_environment())
-    for part in parts or [*PARTS, *(name for name in CURVES if name not in ON_REQUEST)]:
+    limit = machine_limit(device, max(repeats, 5))
+    limits = {"float32 matrix product": {"unit": "GFLOP/s"} | asdict(limit)}
+    record = Benchmark(device=device, limits=limits, figures=[], **describe_environment())
+    for part in parts or PARTS:
         logger.info("Measuring %s", part)
-        if part in CURVES:
-            measure, _ = CURVES[part]
-            setattr(record, part, measure(device, repeats))
+        if part == MEMORY:
+            record.memory = memory_growth()
         else:
-            record.figures += [figure.to_dict() for figure in PARTS[part](device, repeats)]
-    if record.backbones is not None:
-        record.figures += [figure.to_dict() for figure in backbone_figures(record.backbones)]
+            record.figures += [{"case": part} | figure for figure in PARTS[part](device, repeats)]
+    for figure in record.figures:
+        if "gflop" in figure["details"]:
+            reached = figure["rate"]["median"] * figure["details"]["gflop"]
+            figure["details"]["share_of_limit"] = reached / limit.median
     if json_path is not None:
         record.save(json_path)
-        for name, (_, draw) in CURVES.items():
-            if (curve := getattr(record, name)) is not None:
-                draw(curve, json_path.with_name(f"{json_path.stem}-{name}.png"))
+        if record.memory is not None:
+            draw_memory(record.memory, json_path.with_name(f"{json_path.stem}-memory.png"))
     return record
-
-
-def limits(device: str, repeats: int) -> dict[str, dict]:
-    """What this machine can do at most: operations in a large matrix product, bytes in a large copy."""
-    (product, work), (copy, traffic) = matrix_product(device), large_copy(device)
-    times = times_in_turn({"product": product, "copy": copy}, device, max(repeats, 5))
-    rates = {
-        "float32 matrix product": ("GFLOP/s", Spread.of(times["product"]).per(work)),
-        "copy": ("GB/s", Spread.of(times["copy"]).per(traffic)),
-    }
-    return {
-        name: {"unit": unit, "median": rate.median, "quartiles": rate.quartiles}
-        for name, (unit, rate) in rates.items()
-    }

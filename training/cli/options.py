@@ -21,8 +21,8 @@ OnBadImage = Annotated[
     Literal["error", "skip"], Option(help="stop at an image that cannot be read, or leave it out and name it")
 ]
 Backend = Annotated[
-    Literal["torch", "onnx", "onnx-int8"],
-    Option(help="what runs the model; all but torch keep their export in MODEL/onnx for the next time"),
+    Literal["torch", "onnx"],
+    Option(help="what runs the model; onnx keeps its export in MODEL/onnx for the next time"),
 ]
 ImageColumn = Annotated[str | None, Option(metavar="NAME", help="column of the images, when several could be meant")]
 LabelColumn = Annotated[str | None, Option(metavar="NAME", help="column of the labels, when several could be meant")]

@@ -56,7 +56,7 @@ def evaluate(
       tailmoe evaluate runs/quickstart
       tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --json metrics.json
       tailmoe evaluate runs/quickstart --data PATH/TO/IMAGES --split train
-      tailmoe evaluate runs/quickstart --backend onnx-int8
+      tailmoe evaluate runs/quickstart --backend onnx
 
     With early exit the experts of an ICL-MoE are asked in order, for each image
     until the mean of those asked gives one class at least the threshold's
@@ -113,7 +113,7 @@ def predict(
     \b
       tailmoe predict runs/quickstart shoe.png shirt.png
       tailmoe predict runs/quickstart *.png --on-bad-image skip --json all.json
-      tailmoe predict runs/quickstart shoe.png --backend onnx-int8
+      tailmoe predict runs/quickstart shoe.png --backend onnx
     """
     from tailmoe.training.evaluation import load_runner
     from tailmoe.training.prediction import predict_images

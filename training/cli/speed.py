@@ -8,7 +8,7 @@ from typer import Argument, Option
 from tailmoe.training.cli.options import Json
 from tailmoe.training.errors import BadInputError
 
-PARTS = ("data", "train", "trainer", "losses", "inference", "backbones", "growth", "memory")
+PARTS = ("data", "train", "trainer", "losses", "inference", "backbones", "memory")
 
 
 def benchmark(
@@ -28,18 +28,15 @@ def benchmark(
     data       from encoded images to augmented, normalised batches
     train      ICL-MoE's training step, ResNet-32 with three experts, from
                images to updated weights
-    trainer    LongTailTrainer beside a bare loop of the same step
+    trainer    LongTailTrainer beside a plain loop of the same step
     losses     each loss, forward and backward
     inference  one image and 256 at a time, by torch and by ONNX Runtime
     backbones  three experts on ResNet-50, ConvNeXt V2, Swin, DINOv2, ViT beside
-               the plain backbone; memory
-    growth     time against batch size, experts, classes, image size; memory of
-               the soft nearest neighbour loss
+               the plain backbone
     memory     on request: memory and speed against the size of the data set, on
                folders like ImageNet-LT and iNaturalist 2018
 
-    With --json FILE.json the curves are drawn, too, into FILE-growth.png and
-    likewise.
+    With --json FILE.json memory is drawn, too, into FILE-memory.png.
 
     \b
       tailmoe benchmark

@@ -13,7 +13,6 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.evaluation import Normalization
 from tailmoe.training.figures.style import save, short
-from tailmoe.training.grad_cam import grad_cam
 
 EMBEDDED_CLASSES, IMAGES_OF_EACH = 10, 40
 SHOWN_CLASSES = 6
@@ -82,7 +81,8 @@ def grad_cam_figure(
     path: Path,
 ) -> None:
     """One image of some classes beside what each expert looks at for its own first answer."""
-    heat, answers = grad_cam(model, _normalized(batch, model, processor))
+    heat, outputs = model.grad_cam(_normalized(batch, model, processor))
+    answers = outputs.expert_logits.argmax(dim=-1)
     experts = heat.shape[1]
     figure = Figure(figsize=(1.5 * (experts + 1), 1.75 * len(heat)), layout="constrained")
     panels = figure.subplots(len(heat), experts + 1, squeeze=False)

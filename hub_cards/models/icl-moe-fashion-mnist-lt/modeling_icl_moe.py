@@ -168,6 +168,17 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
     def shared_modules(self) -> list[nn.Module]:
         return [self.stem, self.shared_stages] if self.backbone is None else self.backbone.shared_modules()
 
+    def modules_of_last_maps(self) -> list[nn.Module]:
+        return list(self.experts)
+
+    def differentiable_expert_logits(self, outputs: ICLMoEImageClassifierOutput) -> Tensor:
+        # in `forward` the balanced heads read detached features
+        return (self.balanced_classifier or self.classifier)(outputs.expert_features)
+
+    def first_expert_weights(self) -> Tensor:
+        experts = self.experts if self.backbone is None else self.backbone.last_stages()
+        return torch.stack([next(weight for weight in each.parameters() if weight.dim() > 1) for each in experts])
+
     def _shared_maps(self, pixel_values: Tensor) -> list[Tensor]:
         hidden = self.stem(pixel_values)
         maps = [hidden]

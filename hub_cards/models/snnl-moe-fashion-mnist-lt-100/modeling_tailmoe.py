@@ -1,11 +1,15 @@
 """What both models share as `PreTrainedModel`s."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
 
+from .grad_cam import grad_cam
+from .label_prior import check_label_prior, log_assumed_prior
 from .layers import init_layer
 
 
@@ -31,10 +35,68 @@ class TailMoEPreTrainedModel(PreTrainedModel):
         model.backbone.load_weights(AutoModel.from_pretrained(backbone))
         return model
 
+    def post_init(self) -> None:
+        """As in transformers; what must stay whole is named only if it is there, on a backbone the backbone's."""
+        super().post_init()
+        self._no_split_modules &= {type(module).__name__ for module in self.modules()}
+
+    def set_label_prior(self, label_prior: Sequence[float] | Tensor | None) -> None:
+        """Re-aim the logits at a known distribution of classes: `+ log(label_prior) - log(prior that they assume)`.
+
+        They assume that all classes are equally frequent, or as frequent as in training, as training left them. The prior
+        is `config.label_prior`, saved with the model, and acts in evaluation mode; a loss is always of the logits as
+        trained.
+
+        Args:
+            label_prior: Probabilities or counts of the C classes where the model predicts, at least 0; a class of 0 is
+                practically never answered. None for the logits as trained.
+
+        Raises:
+            ValueError: If it is no distribution over the labels, or the frequencies that the logits assume are unknown.
+        """
+        before = self.config.label_prior
+        try:
+            self.config.label_prior = None if label_prior is None else [float(value) for value in label_prior]
+            check_label_prior(self.config)
+        except ValueError:
+            self.config.label_prior = before
+            raise
+
+    def log_assumed_prior(self) -> Tensor:
+        """Logarithm of the class frequencies (C,) that `logits` assume: `config.label_prior`, or what training left in them."""
+        return log_assumed_prior(self.config)
+
+    def grad_cam(self, pixel_values: Tensor) -> tuple[Tensor, ModelOutput]:
+        """Maps of what speaks for each expert's own first answer, of a model in evaluation mode.
+
+        Args:
+            pixel_values: (B, num_channels, H, W), normalised as the image processor does.
+
+        Returns:
+            The maps (B, M, H', W') in [0, 1], of the size of the experts' last maps, or of what the last stage or block of
+            a backbone is given; and the outputs, whose `expert_logits.argmax(dim=-1)` are the answers.
+        """
+        return grad_cam(self, pixel_values)
+
+    def modules_of_last_maps(self) -> list[nn.Module]:
+        """The modules that give the last maps (B, D, H', W') of a network without a backbone: one an expert, or one for all."""
+        raise NotImplementedError
+
+    def differentiable_expert_logits(self, outputs: ModelOutput) -> Tensor:
+        """The logits (B, M, C) of each expert's prediction, before a label prior, with gradients by its features."""
+        return outputs.expert_logits
+
+    def first_expert_weights(self) -> Tensor:
+        """The weights (M, ...) of each expert's first layer."""
+        raise NotImplementedError
+
     @property
     def supports_gradient_checkpointing(self) -> bool:
         """With a backbone that does; batch normalisation would see each batch twice."""
         return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
+
+    def get_input_embeddings(self) -> None:
+        """None: images have no embeddings whose weights a last layer could share; FSDP asks."""
 
     def shared_modules(self) -> list[nn.Module]:
         """The parts of the network that no expert has of its own."""

@@ -1,4 +1,4 @@
-"""The fast path computes what the obvious way computes."""
+"""Losses, terms, state and training steps compute what Python loops compute."""
 
 import copy
 
@@ -6,15 +6,6 @@ import pytest
 import torch
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
-from tailmoe.training.benchmark.reference import (
-    LoopedICL,
-    looped_collaboration,
-    looped_competition,
-    looped_contrast,
-    looped_diversity,
-    looped_forward,
-    looped_soft_nearest_neighbor,
-)
 from tailmoe.training.inference import with_fast_layout
 from tailmoe.training.losses import (
     adaptive_diversity_loss,
@@ -24,6 +15,16 @@ from tailmoe.training.losses import (
     soft_nearest_neighbor_loss,
 )
 from tailmoe.training.objectives import ICLObjective
+
+from .reference import (
+    LoopedICL,
+    looped_collaboration,
+    looped_competition,
+    looped_contrast,
+    looped_diversity,
+    looped_forward,
+    looped_soft_nearest_neighbor,
+)
 
 B, M, C, D, K = 24, 3, 7, 16, 3
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -77,7 +78,7 @@ def test_snnl_in_blocks_has_the_value_and_gradients_of_one_block(distance, at_on
     features, temperature = torch.randn(B, D, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
     results = []
     for pairs in (B * B, at_once):
-        monkeypatch.setattr("tailmoe.training.losses.SIMILARITIES_AT_ONCE", pairs)
+        monkeypatch.setattr("tailmoe.training.losses.contrastive.SIMILARITIES_AT_ONCE", pairs)
         x, t = features.clone().requires_grad_(), temperature.clone().requires_grad_()
         loss = soft_nearest_neighbor_loss(x, LABELS, t, distance)
         loss.backward()

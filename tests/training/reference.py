@@ -1,108 +1,14 @@
-"""The obvious way: images one by one, and Python loops over experts, classes and pairs.
+"""Losses, terms and forward pass in Python loops over experts, samples, classes and pairs, for tests to compare with."""
 
-It computes the same as the rest of the project, for the benchmark to be faster than and for tests to agree with.
-"""
-
-import io
 import math
-import random
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
-from transformers import BaseImageProcessor
 
 from tailmoe.modeling import ICLMoEForImageClassification, ICLMoEImageClassifierOutput
 from tailmoe.modeling.layers import ExpertCosine
-from tailmoe.training.autoaugment import CIFAR10_POLICY
 from tailmoe.training.objectives import ICLObjective
-
-MAGNITUDES = {
-    "shear_x": np.linspace(0, 0.3, 10),
-    "shear_y": np.linspace(0, 0.3, 10),
-    "translate_x": np.linspace(0, 150 / 331, 10),
-    "translate_y": np.linspace(0, 150 / 331, 10),
-    "rotate": np.linspace(0, 30, 10),
-    "color": np.linspace(0, 0.9, 10),
-    "contrast": np.linspace(0, 0.9, 10),
-    "sharpness": np.linspace(0, 0.9, 10),
-    "brightness": np.linspace(0, 0.9, 10),
-    "posterize": np.round(np.linspace(8, 4, 10)).astype(int),
-    "solarize": np.linspace(256, 0, 10),
-}
-
-
-def augment_with_pillow(image: Image.Image, name: str, level: int, sign: int) -> Image.Image:
-    """One operation of AutoAugment on one image, of level 0 to 9 and sign 1 or -1."""
-    magnitude = MAGNITUDES[name][level] if name in MAGNITUDES else 0
-    width, height = image.size
-    signed = float(magnitude) * sign
-
-    def affine(*matrix):
-        grey = 128 if image.mode == "L" else (128, 128, 128)
-        return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST, fillcolor=grey)
-
-    def rotate():
-        turned = image.convert("RGBA").rotate(signed)
-        return Image.composite(turned, Image.new("RGBA", turned.size, (128,) * 4), turned).convert(image.mode)
-
-    operations = {
-        "shear_x": lambda: affine(1, signed, 0, 0, 1, 0),
-        "shear_y": lambda: affine(1, 0, 0, signed, 1, 0),
-        "translate_x": lambda: affine(1, 0, signed * width, 0, 1, 0),
-        "translate_y": lambda: affine(1, 0, 0, 0, 1, signed * height),
-        "rotate": rotate,
-        "color": lambda: ImageEnhance.Color(image).enhance(1 + signed),
-        "contrast": lambda: ImageEnhance.Contrast(image).enhance(1 + signed),
-        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(1 + signed),
-        "brightness": lambda: ImageEnhance.Brightness(image).enhance(1 + signed),
-        "posterize": lambda: ImageOps.posterize(image, int(magnitude)),
-        "solarize": lambda: ImageOps.solarize(image, magnitude),
-        "autocontrast": lambda: ImageOps.autocontrast(image),
-        "equalize": lambda: ImageOps.equalize(image),
-        "invert": lambda: ImageOps.invert(image),
-    }
-    return operations[name]()
-
-
-class ImagesOneByOne(torch.utils.data.Dataset):
-    """Decodes, crops, flips, augments, cuts out and normalises each image when it is asked for.
-
-    Args:
-        encoded: Bytes of image files, N of them.
-        labels: (N,).
-        processor: Gives mean and standard deviation.
-        auto_augment: Apply AutoAugment's CIFAR-10 policy.
-    """
-
-    padding, cutout_size = 4, 16
-
-    def __init__(self, encoded: list[bytes], labels: Tensor, processor: BaseImageProcessor, auto_augment: bool):
-        self.encoded, self.labels, self.auto_augment = encoded, labels, auto_augment
-        self.mean = torch.tensor(processor.image_mean)[:, None, None]
-        self.std = torch.tensor(processor.image_std)[:, None, None]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        image = Image.open(io.BytesIO(self.encoded[index]))
-        width, height = image.size
-        left, top = random.randint(0, 2 * self.padding), random.randint(0, 2 * self.padding)
-        image = ImageOps.expand(image, self.padding).crop((left, top, left + width, top + height))
-        if random.random() < 0.5:
-            image = ImageOps.mirror(image)
-        if self.auto_augment:
-            for name, probability, level in random.choice(CIFAR10_POLICY):
-                if random.random() < probability:
-                    image = augment_with_pillow(image, name, level, random.choice((1, -1)))
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        pixels = (pixels - self.mean) / self.std
-        y, x = random.randrange(height) - self.cutout_size // 2, random.randrange(width) - self.cutout_size // 2
-        pixels[:, max(y, 0) : max(y + self.cutout_size, 0), max(x, 0) : max(x + self.cutout_size, 0)] = 0
-        return {"pixel_values": pixels, "labels": self.labels[index]}
 
 
 def looped_forward(model: ICLMoEForImageClassification, pixel_values: Tensor) -> ICLMoEImageClassifierOutput:
