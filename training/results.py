@@ -90,6 +90,19 @@ class Results(Record):
 
 
 @dataclass(kw_only=True)
+class FixedImages:
+    """By which a published model is known to be the same.
+
+    Args:
+        made: The code that makes the images.
+        logits: Of each.
+    """
+
+    made: str
+    logits: list[list[float]]
+
+
+@dataclass(kw_only=True)
 class RunResults(Results):
     """One run.
 
@@ -102,6 +115,7 @@ class RunResults(Results):
         base_model: Hub id of what the training started from.
         license: Of the weights; none is claimed if None.
         tags: Further tags of the card.
+        fixed_images: Of a model in `hub_cards/models`.
     """
 
     KIND: ClassVar[str] = "run"
@@ -117,6 +131,7 @@ class RunResults(Results):
     base_model: str | None = None
     license: str | None
     tags: list[str] = field(default_factory=list)
+    fixed_images: FixedImages | None = None
 
     @property
     def seeds(self) -> list[int]:

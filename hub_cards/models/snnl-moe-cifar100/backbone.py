@@ -6,58 +6,20 @@ Shape letters: B batch, M experts, D features.
 import copy
 import inspect
 import math
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .backbone_config import CLASS_TOKEN_FIRST
+from .early_exit import ComputedOnce, with_parts
 
 REFUSED = ("hgnet_v2", "pvt_v2")  # the one has no features, the other puts a batch together by the number of images
 COPY = re.compile(r"\.experts\.\d+\.")  # in the name of a parameter that each expert has of its own
-
-
-def resolve_backbone(config: PreTrainedConfig) -> None:
-    """Complete the fields of a configuration that a backbone decides, in place.
-
-    Raises:
-        ValueError: If a field contradicts the backbone, or describes the network that it takes the place of.
-    """
-    if isinstance(config.backbone_config, dict):
-        config.backbone_config = AutoConfig.for_model(**config.backbone_config)
-    elif config.backbone_config is None and config.backbone is not None:
-        config.backbone_config = AutoConfig.from_pretrained(config.backbone)
-        if os.path.isdir(config.backbone):  # a saved model does not need it, and tells nobody where it was
-            config.backbone = os.path.basename(os.path.abspath(config.backbone))
-            config.backbone_config._name_or_path = ""
-    own = config.backbone_config
-    if own is None:
-        if getattr(config, "expert_depth", None) is not None:
-            raise ValueError(f"`expert_depth` is for a backbone, and there is none; got {config.expert_depth}.")
-        config.image_size = 32 if config.image_size is None else config.image_size
-        return
-    for name in ("hidden_sizes", "depths"):
-        if tuple(getattr(config, name)) != tuple(getattr(type(config), name)):
-            raise ValueError(f"`{name}` is of the network that a backbone takes the place of: leave it out.")
-    num_channels = getattr(own, "num_channels", 3)
-    if config.num_channels not in (num_channels, type(config).num_channels):
-        raise ValueError(f"`num_channels` must be {num_channels}, the backbone's, got {config.num_channels}.")
-    config.num_channels = num_channels
-    if config.image_size is None:
-        size = getattr(own, "image_size", None) or 224
-        config.image_size = size if isinstance(size, int) else size[0]
-
-
-def backbone_feature_size(backbone_config: PreTrainedConfig) -> int:
-    """Number of features that the backbone ends with."""
-    if getattr(backbone_config, "hidden_sizes", None):
-        return backbone_config.hidden_sizes[-1]
-    if hasattr(backbone_config, "hidden_size"):
-        return backbone_config.hidden_size
-    with torch.device("meta"):  # timm's models alone know
-        return AutoModel.from_config(backbone_config).timm_model.num_features
 
 
 class ExpertCopies(nn.Module):
@@ -92,6 +54,24 @@ def _join(outputs: Sequence[Any]) -> Any:
     if isinstance(first, tuple | list):
         return type(first)(_join(parts) for parts in zip(*outputs, strict=True))
     return first
+
+
+def _pooled(outputs: ModelOutput, model_type: str) -> Tensor:
+    """Features (B, D): those that the model pools, its class token, or the mean of its maps.
+
+    Raises:
+        ValueError: If it gives tokens of which none is known to be its class token.
+    """
+    pooled = outputs.get("pooler_output")
+    if pooled is None:
+        pooled = outputs.last_hidden_state
+    if pooled.dim() == 4:  # maps (B, D, H, W)
+        return pooled.mean(dim=(-2, -1))
+    if pooled.dim() == 3 and model_type not in CLASS_TOKEN_FIRST:
+        raise ValueError(
+            f"A backbone of type {model_type} cannot be used: it is not known which of its tokens to take."
+        )
+    return pooled[:, 0] if pooled.dim() == 3 else pooled
 
 
 class Backbone(nn.Module):
@@ -139,14 +119,27 @@ class Backbone(nn.Module):
     def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Features (B, M, D), and on request the maps or tokens that the experts share, the first stage's first."""
         outputs = self.model(pixel_values, output_hidden_states=output_hidden_states, **self.options)
-        pooled = outputs.get("pooler_output")
-        if pooled is None:
-            pooled = outputs.last_hidden_state
-        # maps (M B, D, H, W), tokens (M B, tokens, D) with the class token first, or features (M B, D)
-        pooled = pooled.mean(dim=(-2, -1)) if pooled.dim() == 4 else pooled[:, 0] if pooled.dim() == 3 else pooled
-        features = pooled.reshape(self.num_experts, len(pixel_values), -1).transpose(0, 1)
+        features = _pooled(outputs, self.model.config.model_type).unflatten(0, (self.num_experts, -1)).transpose(0, 1)
         states = (outputs.get("hidden_states") or ())[: self.num_shared_states]
         return features, [state for state in states if len(state) == len(pixel_values)]
+
+    def ask(self, pixel_values: Tensor) -> Generator[Tensor, Tensor | None, None]:
+        """Each expert's features (n, D) in order; is sent which of the n images go on to the next one, None for all.
+
+        What comes before the first stage or block is computed again for the images that go on; shared stages and blocks
+        are computed once.
+        """
+        copies = {name: part for name, part in self.model.named_modules() if isinstance(part, ExpertCopies)}
+        shared = {
+            name: ComputedOnce(self.model.get_submodule(name)) for name in stage_names(self.model)[: -len(copies)]
+        }
+        for index in range(self.num_experts):
+            one_expert = with_parts(self.model, shared | {name: part.experts[index] for name, part in copies.items()})
+            go_on = yield _pooled(one_expert(pixel_values, **self.options), self.model.config.model_type)
+            if go_on is not None:
+                pixel_values = pixel_values[go_on]
+                for stage in shared.values():
+                    stage.keep(go_on)
 
     def load_weights(self, pretrained: PreTrainedModel) -> None:
         """Take the weights of `pretrained`, each expert's copies too.

@@ -15,6 +15,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone import Backbone
 from .configuration_snnl_moe import SNNLMoEConfig
+from .label_prior import re_aimed
 from .layers import ExpertLinear, conv_norm
 from .modeling_tailmoe import TailMoEPreTrainedModel
 
@@ -25,8 +26,8 @@ class SNNLMoEImageClassifierOutput(ModelOutput):
 
     Args:
         loss: Scalar, when labels are given: the mixture's negative log-likelihood.
-        logits: (B, C), log-probabilities of the mixture.
-        expert_logits: (B, K, C), each expert's own logits.
+        logits: (B, C), log-probabilities of the mixture, in evaluation mode re-aimed at `config.label_prior`.
+        expert_logits: (B, K, C), each expert's own logits, as trained.
         gate_probs: (B, K), the gate's weights; each row sums to 1.
         hidden_states: The extractor's hidden layers, each (B, width, H, W), or (B, tokens, width) of a backbone with
             tokens, and the pooled features (B, D), on request.
@@ -89,8 +90,8 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
 
         Args:
             pixel_values: (B, num_channels, H, W), normalised as the image processor does.
-            labels: (B,), class ids; gives `loss`. The soft nearest neighbour terms are added in training by
-                `tailmoe.training.SNNLObjective`.
+            labels: (B,), class ids; gives `loss`, of the logits as trained, whatever the label prior. The soft nearest
+                neighbour terms are added in training by `tailmoe.training.SNNLObjective`.
             output_hidden_states: Return the extractor's hidden layers; the configuration's choice if None.
         """
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -106,11 +107,16 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
         logits = torch.logsumexp(log_gate[..., None] + F.log_softmax(expert_logits, dim=-1), dim=1)
         return SNNLMoEImageClassifierOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
-            logits=logits,
+            logits=self._re_aim(logits),
             expert_logits=expert_logits,
             gate_probs=log_gate.exp(),
             hidden_states=(*hidden_states, features) if wants_states else None,
         )
+
+    def _re_aim(self, logits: Tensor) -> Tensor:
+        if self.training or self.config.label_prior is None:
+            return logits
+        return F.log_softmax(re_aimed(logits, self.config), dim=-1)  # log-probabilities again
 
     def shared_modules(self) -> list[nn.Module]:
         return [self.extractor] if self.backbone is None else self.backbone.shared_modules()

@@ -38,6 +38,14 @@ def check_class_counts(class_counts: Sequence[int] | None, num_labels: int) -> N
         )
 
 
+def check_early_exit_threshold(threshold: float | None) -> None:
+    """Raise `ValueError` unless it is None or in (0, 1]."""
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(
+            f"`early_exit_threshold` must be above 0 and at most 1, or None for every expert, got {threshold}."
+        )
+
+
 def reject_misspelt(config_class: type, extra: Sequence[str]) -> None:
     """Raise `ValueError` for a name that is no field of `config_class` but looks like one.
 

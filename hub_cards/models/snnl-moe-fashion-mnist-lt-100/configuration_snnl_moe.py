@@ -5,7 +5,8 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .backbone import backbone_feature_size, resolve_backbone
+from .backbone_config import backbone_feature_size, resolve_backbone
+from .label_prior import check_label_prior
 from .validation import check_at_least, check_class_counts, check_stages, reject_misspelt
 
 
@@ -27,6 +28,11 @@ class SNNLMoEConfig(PreTrainedConfig):
         backbone_config: The network's own configuration; that of `backbone` if None, of whose folder then the
             name alone is kept.
         class_counts: Training images of each class, if known; for readers of the model, the loss ignores it.
+        training_logit_adjustment: tau of the log class counts that training added to the logits: 1 if they assume that all
+            classes are equally frequent, 0 if they assume the training frequencies. The Trainer sets it; None for 0, as
+            the model's own loss does.
+        label_prior: How frequent the classes are where the model predicts, as probabilities or counts; see
+            [`~SNNLMoEForImageClassification.set_label_prior`]. None leaves the logits as trained.
 
     Example:
         >>> from tailmoe.modeling import SNNLMoEConfig, SNNLMoEForImageClassification
@@ -46,6 +52,8 @@ class SNNLMoEConfig(PreTrainedConfig):
     backbone: str | None = None
     backbone_config: dict | PreTrainedConfig | None = None
     class_counts: list[int] | tuple[int, ...] | None = None
+    training_logit_adjustment: float | int | None = None
+    label_prior: list[float | int] | tuple[float | int, ...] | None = None
 
     def __post_init__(self, **kwargs):
         reject_misspelt(type(self), kwargs)
@@ -60,12 +68,18 @@ class SNNLMoEConfig(PreTrainedConfig):
         )
         check_stages(self.hidden_sizes, self.depths, minimum=1)
         check_class_counts(self.class_counts, self.num_labels)
+        check_label_prior(self)
         check_at_least(1 if self.backbone_config else 2 ** len(self.depths), image_size=self.image_size)
 
     @property
     def feature_size(self) -> int:
         """Number of features D that the gate and the experts read."""
         return self.hidden_sizes[-1] if self.backbone_config is None else backbone_feature_size(self.backbone_config)
+
+    @property
+    def own_logit_adjustment(self) -> float:
+        """What `training_logit_adjustment` is of the model's own loss."""
+        return 0.0
 
 
 __all__ = ["SNNLMoEConfig"]

@@ -1,11 +1,13 @@
 """What both models share as `PreTrainedModel`s."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from .label_prior import check_label_prior
 from .layers import init_layer
 
 
@@ -31,10 +33,40 @@ class TailMoEPreTrainedModel(PreTrainedModel):
         model.backbone.load_weights(AutoModel.from_pretrained(backbone))
         return model
 
+    def post_init(self) -> None:
+        """As in transformers; what must stay whole is named only if it is there, on a backbone the backbone's."""
+        super().post_init()
+        self._no_split_modules &= {type(module).__name__ for module in self.modules()}
+
+    def set_label_prior(self, label_prior: Sequence[float] | Tensor | None) -> None:
+        """Re-aim the logits at a known distribution of classes: `+ log(label_prior) - log(prior that they assume)`.
+
+        They assume that all classes are equally frequent, or as frequent as in training, as training left them. The prior
+        is `config.label_prior`, saved with the model, and acts in evaluation mode; a loss is always of the logits as
+        trained.
+
+        Args:
+            label_prior: Probabilities or counts of the C classes where the model predicts, at least 0; a class of 0 is
+                practically never answered. None for the logits as trained.
+
+        Raises:
+            ValueError: If it is no distribution over the labels, or the frequencies that the logits assume are unknown.
+        """
+        before = self.config.label_prior
+        try:
+            self.config.label_prior = None if label_prior is None else [float(value) for value in label_prior]
+            check_label_prior(self.config)
+        except ValueError:
+            self.config.label_prior = before
+            raise
+
     @property
     def supports_gradient_checkpointing(self) -> bool:
         """With a backbone that does; batch normalisation would see each batch twice."""
         return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
+
+    def get_input_embeddings(self) -> None:
+        """None: images have no embeddings whose weights a last layer could share; FSDP asks."""
 
     def shared_modules(self) -> list[nn.Module]:
         """The parts of the network that no expert has of its own."""

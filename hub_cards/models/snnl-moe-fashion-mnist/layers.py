@@ -44,11 +44,14 @@ def residual_stage(in_channels: int, out_channels: int, depth: int, stride: int)
 
 
 def shallow_projection(widths: list[int]) -> nn.Sequential:
-    """Strided convolutions that bring a map of width `widths[0]` to width `widths[-1]`, halving it at each step."""
+    """Strided convolutions that bring a map of width `widths[0]` to width `widths[-1]`, halving it at each step.
+
+    As published (SHIKE, CVPR 2023), the last of several steps has no ReLU, so that the product with it may be negative.
+    """
     layers: list[nn.Module] = []
     for narrow, wide in itertools.pairwise(widths):
         layers += [conv_norm(narrow, wide, stride=2), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*(layers if len(widths) == 2 else layers[:-1]))
 
 
 class ExpertLinear(nn.Module):
@@ -59,9 +62,9 @@ class ExpertLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
         self.bias = nn.Parameter(torch.empty(num_experts, out_features))
 
-    def forward(self, features_BED: Tensor) -> Tensor:
-        # (B, E, in_features) -> (B, E, out_features)
-        return torch.einsum("bed,eod->beo", features_BED, self.weight) + self.bias
+    def forward(self, features_BED: Tensor, experts: slice = slice(None)) -> Tensor:
+        # (B, E, in_features) -> (B, E, out_features), of the given experts
+        return torch.einsum("bed,eod->beo", features_BED, self.weight[experts]) + self.bias[experts]
 
     def reset_parameters(self) -> None:
         bound = 1 / math.sqrt(self.weight.shape[-1])
@@ -77,10 +80,10 @@ class ExpertCosine(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
         self.logit_scale = logit_scale
 
-    def forward(self, features_BED: Tensor) -> Tensor:
-        # (B, E, in_features) -> (B, E, out_features), in [-logit_scale, logit_scale]
-        directions_BED = F.normalize(features_BED, dim=-1)
-        return self.logit_scale * torch.einsum("bed,ecd->bec", directions_BED, F.normalize(self.weight, dim=-1))
+    def forward(self, features_BED: Tensor, experts: slice = slice(None)) -> Tensor:
+        # (B, E, in_features) -> (B, E, out_features), in [-logit_scale, logit_scale], of the given experts
+        directions_BED, weight = F.normalize(features_BED, dim=-1), F.normalize(self.weight[experts], dim=-1)
+        return self.logit_scale * torch.einsum("bed,ecd->bec", directions_BED, weight)
 
     def reset_parameters(self) -> None:
         init.normal_(self.weight, std=1 / math.sqrt(self.weight.shape[-1]))
