@@ -1,13 +1,13 @@
 """What a run or a study measured: the content of `results.json` and `study.json`, and the words for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tailmoe.training.environment import describe_environment, peak_memory_gb
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe_files import DEFAULT_EPOCHS
-from tailmoe.training.records import Record
+from tailmoe.training.records import Record, check_keys
 from tailmoe.training.scores import ACCURACIES, Metrics, Spread
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
@@ -71,6 +71,10 @@ class Results(Record):
     config: dict
     dataset: DataDescription
     recipe: dict
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_keys("recipe", self.recipe, ("model", "data", "training", "objective"))
 
     @property
     def measured_images(self) -> str:
@@ -210,6 +214,10 @@ class StudyResults(Results):
     runs: list[SeedResults]
     baseline: "StudyResults | None"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_keys("metrics", self.metrics, ("accuracy",))
+
     @classmethod
     def of(cls, runs: Sequence[RunResults], command: str) -> "StudyResults":
         """The study of runs, with the environment of the last.
@@ -219,17 +227,11 @@ class StudyResults(Results):
         """
         commits = sorted({str(run.commit) for run in runs})
         if len(commits) > 1:
-            raise BadInputError(
-                f"The seeds were trained at different commits ({', '.join(commits)}): train them again."
-            )
-        names = ("name", "title", "description", "model_type", "num_parameters", "config", "dataset", "recipe")
-        shared = {name: getattr(runs[0], name) for name in names}
-        environment = {name: getattr(runs[-1], name) for name in ("commit", "versions", "hardware", "date")}
+            raise BadInputError(f"Seeds were trained at different commits ({', '.join(commits)}): train them again.")
+        shared = {each.name: getattr(runs[-1], each.name) for each in fields(Results)} | {"command": command}
         baselines = [run.baseline for run in runs if run.baseline is not None]
         return cls(
             **shared,
-            **environment,
-            command=command,
             seeds=[run.seed for run in runs],
             metrics={name: Spread.of([vars(run.metrics)[name] for run in runs]) for name in runs[0].metrics.scalars},
             train_seconds=Spread.of([run.train_seconds for run in runs]),

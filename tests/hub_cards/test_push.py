@@ -144,6 +144,7 @@ def test_a_run_that_was_killed_before_its_card_was_written_is_pushed_with_it_and
 ):
     (run / "README.md").unlink()
     study.save(run.parent / "study.json")
+    run = run.rename(run.with_name("seed-4"))
     push_run(run, REPO)
     there = published()
     assert set(there) == {*files_to_push(run), "README.md", "study.json"}
@@ -259,7 +260,7 @@ def test_paths_of_this_machine_are_not_pushed(hub, run, quick, results):
     for part in (results, results.baseline):
         part.dataset.name = part.recipe["data"]["name"] = private
     results.save(run / "results.json")
-    StudyResults.of([results], results.command).save(run.parent / "study.json")
+    StudyResults.of([results], results.command).save(run / "study.json")
     (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results.recipe}))
     push_run(run, REPO)
     there = published()
