@@ -78,7 +78,7 @@ def push_run(
         for name in names:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(run) / name, staged / name)
-        results = RunResults.load(staged / RESULTS_NAME)
+        results = RunResults.load(Path(run) / RESULTS_NAME)
         _stage_records(staged, results, find_study(Path(run), results))
         write_card(staged, repo_id)
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())

@@ -248,6 +248,12 @@ def test_a_repository_of_another_type_is_told(hub, run, quick, other, kind):
     assert not API.repo_exists(REPO)
 
 
+def test_results_of_an_earlier_version_are_refused(hub, run, quick, results):
+    (run / "results.json").write_text(json.dumps(results.to_dict() | {"version": 0}))
+    fails(f"`{run}/results.json` cannot be read as the results of a run: it is of version 0", run, REPO)
+    assert not hub.app.requests
+
+
 def test_a_recipe_that_does_not_train_is_refused(hub, run, quick):
     (run / "recipe.yaml").write_text("title: Mine\n")
     fails("The recipe lacks `description`", run, REPO)
