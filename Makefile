@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help quickstart test test-common style readme
+.PHONY: help quickstart test test-common style readme models
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ style: $(READY)  ## check and format the code, and check who imports whom
 
 readme: $(READY)  ## render the README's tables from files in hub_cards
 	$(BIN)/python -m tailmoe.hub_cards.readme README.md hub_cards/results
+
+models: $(READY)  ## bring hub_cards/models to the present modeling code and render their cards, if they answer as before
+	$(BIN)/python -m tailmoe.hub_cards.published_models hub_cards/models
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"tailmoe needs Python 3.11 or later, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11 ...")'

@@ -1,12 +1,8 @@
 """Pushes of runs to the Hub: complete, checked before, and without the paths of this machine."""
 
-import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -27,19 +23,6 @@ LISTED = re.compile(rf"{re.escape(CARD_NAME)}|{re.escape(STUDY_NAME)}|[\w-]+\.py
 # a run of its own; caches; unfinished training
 LEFT_HERE = re.compile(r"baseline/.*|__pycache__/.*|checkpoint-\d+/.*")
 LARGEST_DIFFERENCE = 1e-6
-# in a process of its own, with the code that lies beside the weights
-LOAD = """
-import json, sys, torch
-from transformers import AutoImageProcessor, AutoModelForImageClassification
-folder = sys.argv[1]
-processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=True)
-model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True).eval()
-config, size = model.config, model.config.image_size
-images = torch.randn(2, config.num_channels, size, size, generator=torch.Generator().manual_seed(0))
-assert type(model).__module__.startswith("transformers_modules."), "the code beside the weights was not used"
-with torch.inference_mode():
-    print(json.dumps(model(pixel_values=images).logits.tolist()))
-"""
 
 
 def files_to_push(run: str | Path) -> list[str]:
@@ -95,7 +78,7 @@ def push_run(
         for name in names:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path(run) / name, staged / name)
-        results = RunResults.load(staged / RESULTS_NAME)
+        results = RunResults.load(Path(run) / RESULTS_NAME)
         _stage_records(staged, results, find_study(Path(run), results))
         write_card(staged, repo_id)
         names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
@@ -141,27 +124,21 @@ def _last_part(value: object) -> object:
 
 def _check_loads(folder: Path, run: str) -> None:
     """Raise unless the weights give the same logits here and in a clean process."""
-    import torch
     from transformers import AutoModelForImageClassification
 
     import tailmoe.modeling  # noqa: F401 (registers our models)
+    from tailmoe.hub_cards.clean_process import DoesNotLoadError, logits_in_clean_process
+    from tailmoe.hub_cards.fixed_images import logits_of
 
     try:
-        model = AutoModelForImageClassification.from_pretrained(folder).eval()
+        model = AutoModelForImageClassification.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadInputError(f"The weights of `{run}` do not load: {str(error).strip().splitlines()[0]}") from None
-    size = model.config.image_size
-    images = torch.randn(2, model.config.num_channels, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        logits = model(pixel_values=images).logits
-    with tempfile.TemporaryDirectory() as home:
-        environment = os.environ | {"HF_HOME": home, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-c", LOAD, str(folder)]
-        done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise BadInputError(f"The model of `{run}` does not load in a clean process: {reason}")
-    difference = float((torch.tensor(json.loads(done.stdout.splitlines()[-1])) - logits).abs().max())
+    try:
+        elsewhere = logits_in_clean_process(folder)
+    except DoesNotLoadError as reason:
+        raise BadInputError(f"The model of `{run}` does not load in a clean process: {reason}") from None
+    difference = float((elsewhere - logits_of(model)).abs().max())
     if not difference <= LARGEST_DIFFERENCE:
         raise BadInputError(
             f"The model of `{run}` answers differently in a clean process: logits differ by {difference}."

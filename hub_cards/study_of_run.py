@@ -5,14 +5,14 @@ from pathlib import Path
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.results import STUDY_NAME, RunResults, StudyResults
 
-BASELINE, PUBLISHED = "baseline", "models"  # names of folders
+PUBLISHED, RESULTS = (Path(__file__).parent / name for name in ("models", "results"))
 
 
 def find_study(folder: Path, results: RunResults) -> StudyResults | None:
     """The study of a run, or that of the baselines if the run is one; None if there is none.
 
-    It lies beside the results in a repository, in the folder of a study's runs, and for the folders in
-    `hub_cards/models` in `hub_cards/results`.
+    It lies beside the results in a repository, above the folder `seed-<n>` of a run, and for published models in
+    `hub_cards/results`.
 
     Args:
         folder: Of the run.
@@ -21,17 +21,19 @@ def find_study(folder: Path, results: RunResults) -> StudyResults | None:
     Raises:
         BadInputError: If the file beside the results is no study, or one of other runs.
     """
-    beside = folder / STUDY_NAME
+    beside, folder = folder / STUDY_NAME, folder.resolve()
     if beside.exists():
         study = _arm_of(StudyResults.load(beside), results)
         if study is None:
             raise BadInputError(f"`{beside}` is a study of other runs than the one beside it: remove it.")
         return study
-    home = folder.resolve().parent
-    if home.name == PUBLISHED:
-        path = home.parent / "results" / f"{results.name.removesuffix(f'-{BASELINE}')}.json"
+    run = folder.parent if folder.name == "baseline" else folder
+    if folder.parent == PUBLISHED.resolve():
+        path = RESULTS / f"{results.name.removesuffix('-baseline')}.json"
+    elif run.name == f"seed-{results.seed}":
+        path = run.parent / STUDY_NAME
     else:
-        path = (home.parent if folder.resolve().name == BASELINE else home) / STUDY_NAME
+        return None
     return _arm_of(StudyResults.load(path), results) if path.exists() else None
 
 

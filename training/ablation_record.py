@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tailmoe.training.records import Record
+from tailmoe.training.records import Record, check_keys
 from tailmoe.training.results import DataDescription, StudyResults
 from tailmoe.training.scores import ACCURACIES, Spread
 
@@ -23,6 +23,9 @@ class ArmResults:
     train_seconds: Spread
     commit: str | None
     runs: list[dict]
+
+    def __post_init__(self) -> None:
+        check_keys("metrics", self.metrics, ("accuracy",))
 
     @classmethod
     def of(cls, study: StudyResults) -> "ArmResults":

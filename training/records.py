@@ -3,7 +3,7 @@
 import functools
 import json
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -38,6 +38,9 @@ class Record:
     hardware: dict
     date: str
 
+    def __post_init__(self) -> None:
+        check_keys("hardware", self.hardware, ("cpu", "cores", "accelerator"))
+
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file.
@@ -51,7 +54,7 @@ class Record:
             reason = error.strerror
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             reason = f"it is not JSON ({error})"
-        except _ShapeError as error:
+        except ValueError as error:
             reason = str(error)
         raise BadInputError(f"`{path}` cannot be read as {cls.NOUN}: {reason}. `{cls.WRITER}` writes one.")
 
@@ -59,13 +62,13 @@ class Record:
     def from_dict(cls, content: object) -> Self:
         """The record of a file's content; raises a `ValueError` that tells what is wrong with it."""
         if not isinstance(content, dict):
-            raise _ShapeError(f"it holds {_named(content)} instead of an object")
+            raise ValueError(f"it holds {_named(content)} instead of an object")
         kind, version = content.get("kind", cls.KIND), content.get("version")
         if kind != cls.KIND:
-            raise _ShapeError(f"it is of kind {kind}")
+            raise ValueError(f"it is of kind {kind}")
         if version != VERSION:
             wrong = "has no version, as those of earlier tailmoe" if version is None else f"is of version {version}"
-            raise _ShapeError(f"it {wrong}; this tailmoe reads version {VERSION}")
+            raise ValueError(f"it {wrong}; this tailmoe reads version {VERSION}")
         return _built(cls, {key: value for key, value in content.items() if key not in ("kind", "version")}, "")
 
     def to_dict(self) -> dict:
@@ -81,8 +84,11 @@ class Record:
         part.replace(path)
 
 
-class _ShapeError(ValueError):
-    """The content of a file is not that of the record."""
+def check_keys(where: str, content: dict, keys: Iterable[str]) -> None:
+    """Raise a `ValueError` that names the first key that is missing, for what a record holds as it is."""
+    for key in keys:
+        if key not in content:
+            raise ValueError(f"it lacks `{where}.{key}`")
 
 
 def _plain(value: object) -> object:
@@ -110,7 +116,7 @@ def _built(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(origin):
         return origin(**dict(_fields_of(origin, value, where)))
     if not isinstance(value, int | float if origin is float else origin):
-        raise _ShapeError(f"`{where}` must be {origin.__name__}, got {_named(value)}")
+        raise ValueError(f"`{where}` must be {origin.__name__}, got {_named(value)}")
     if origin is list and get_args(kind):
         return [_built(get_args(kind)[0], each, f"{where}[{index}]") for index, each in enumerate(value)]
     if origin is dict and get_args(kind):
@@ -120,16 +126,16 @@ def _built(kind: Any, value: Any, where: str) -> Any:
 
 def _fields_of(kind: type, value: Any, where: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, dict):
-        raise _ShapeError(f"`{where}` must be an object, got {_named(value)}")
+        raise ValueError(f"`{where}` must be an object, got {_named(value)}")
     inside, known = f"{where}." if where else "", {each.name: each for each in fields(kind)}
     for name in value:
         if name not in known:
-            raise _ShapeError(f"`{inside}{name}` is unknown")
+            raise ValueError(f"`{inside}{name}` is unknown")
     for name, field in known.items():
         if name in value:
             yield name, _built(_hints(kind)[name], value[name], f"{inside}{name}")
         elif not _has_default(field):
-            raise _ShapeError(f"it lacks `{inside}{name}`")
+            raise ValueError(f"it lacks `{inside}{name}`")
 
 
 @functools.cache

@@ -1,13 +1,13 @@
 """What a run or a study measured: the content of `results.json` and `study.json`, and the words for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from tailmoe.training.environment import describe_environment, peak_memory_gb
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe_files import DEFAULT_EPOCHS
-from tailmoe.training.records import Record
+from tailmoe.training.records import Record, check_keys
 from tailmoe.training.scores import ACCURACIES, Metrics, Spread
 from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
@@ -72,6 +72,10 @@ class Results(Record):
     dataset: DataDescription
     recipe: dict
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_keys("recipe", self.recipe, ("model", "data", "training", "objective"))
+
     @property
     def measured_images(self) -> str:
         """What to call the images measured on; without a recipe nobody knows what they are for."""
@@ -90,6 +94,19 @@ class Results(Record):
 
 
 @dataclass(kw_only=True)
+class FixedImages:
+    """By which a published model is known to be the same.
+
+    Args:
+        made: The code that makes the images.
+        logits: Of each.
+    """
+
+    made: str
+    logits: list[list[float]]
+
+
+@dataclass(kw_only=True)
 class RunResults(Results):
     """One run.
 
@@ -102,6 +119,7 @@ class RunResults(Results):
         base_model: Hub id of what the training started from.
         license: Of the weights; none is claimed if None.
         tags: Further tags of the card.
+        fixed_images: Of a model in `hub_cards/models`.
     """
 
     KIND: ClassVar[str] = "run"
@@ -117,6 +135,7 @@ class RunResults(Results):
     base_model: str | None = None
     license: str | None
     tags: list[str] = field(default_factory=list)
+    fixed_images: FixedImages | None = None
 
     @property
     def seeds(self) -> list[int]:
@@ -195,6 +214,10 @@ class StudyResults(Results):
     runs: list[SeedResults]
     baseline: "StudyResults | None"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_keys("metrics", self.metrics, ("accuracy",))
+
     @classmethod
     def of(cls, runs: Sequence[RunResults], command: str) -> "StudyResults":
         """The study of runs, with the environment of the last.
@@ -204,17 +227,11 @@ class StudyResults(Results):
         """
         commits = sorted({str(run.commit) for run in runs})
         if len(commits) > 1:
-            raise BadInputError(
-                f"The seeds were trained at different commits ({', '.join(commits)}): train them again."
-            )
-        names = ("name", "title", "description", "model_type", "num_parameters", "config", "dataset", "recipe")
-        shared = {name: getattr(runs[0], name) for name in names}
-        environment = {name: getattr(runs[-1], name) for name in ("commit", "versions", "hardware", "date")}
+            raise BadInputError(f"Seeds were trained at different commits ({', '.join(commits)}): train them again.")
+        shared = {each.name: getattr(runs[-1], each.name) for each in fields(Results)} | {"command": command}
         baselines = [run.baseline for run in runs if run.baseline is not None]
         return cls(
             **shared,
-            **environment,
-            command=command,
             seeds=[run.seed for run in runs],
             metrics={name: Spread.of([vars(run.metrics)[name] for run in runs]) for name in runs[0].metrics.scalars},
             train_seconds=Spread.of([run.train_seconds for run in runs]),

@@ -303,16 +303,19 @@ def test_a_study_beside_the_results_that_is_of_other_runs_is_refused(run_folder,
             write_card(run_folder)
 
 
-def test_a_study_lies_once_for_all_its_runs_their_baselines_and_the_models_published_of_it(tmp_path, study, results):
-    runs = tmp_path / "runs" / "quickstart-study"
-    for folder in (runs / "seed-4", tmp_path / "models" / "mine"):
-        results.save(folder / "results.json")
-        assert told_study(folder) is None
-    results.baseline.save(runs / "seed-4" / "baseline" / "results.json")
-    study.save(runs / "study.json")
-    study.save(tmp_path / "results" / "quickstart.json")
-    for folder in (runs / "seed-4", tmp_path / "models" / "mine"):
-        assert [row["overall"] for row in told_study(folder)] == ["62.34 ± 0.00", "72.24 ± 1.96"]
-    assert [row["overall"] for row in told_study(runs / "seed-4" / "baseline")] == ["62.34 ± 0.00"]
-    replace(results, recipe=results.recipe | {"title": "another"}).save(runs / "seed-4" / "results.json")
-    assert told_study(runs / "seed-4") is None, "the study beside it is of other runs"
+def test_a_study_lies_once_for_all_its_runs_and_their_baselines(tmp_path, study, results):
+    folder = tmp_path / "seed-4"
+    results.save(folder / "results.json")
+    results.baseline.save(folder / "baseline" / "results.json")
+    assert told_study(folder) is None
+    study.save(tmp_path / "study.json")
+    assert [row["overall"] for row in told_study(folder)] == ["62.34 ± 0.00", "72.24 ± 1.96"]
+    assert [row["overall"] for row in told_study(folder / "baseline")] == ["62.34 ± 0.00"]
+    replace(results, recipe=results.recipe | {"title": "another"}).save(folder / "results.json")
+    assert told_study(folder) is None, "the study above is of other runs"
+
+
+def test_a_run_that_is_no_seed_of_a_study_does_not_look_for_one(tmp_path, results):
+    results.save(tmp_path / "mine" / "results.json")
+    (tmp_path / "study.json").write_text("somebody else's")
+    assert told_study(tmp_path / "mine") is None

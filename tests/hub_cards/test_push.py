@@ -144,6 +144,7 @@ def test_a_run_that_was_killed_before_its_card_was_written_is_pushed_with_it_and
 ):
     (run / "README.md").unlink()
     study.save(run.parent / "study.json")
+    run = run.rename(run.with_name("seed-4"))
     push_run(run, REPO)
     there = published()
     assert set(there) == {*files_to_push(run), "README.md", "study.json"}
@@ -278,6 +279,12 @@ def test_a_repository_of_another_type_is_told(hub, run, quick, other, kind):
     assert not API.repo_exists(REPO)
 
 
+def test_results_of_an_earlier_version_are_refused(hub, run, quick, results):
+    (run / "results.json").write_text(json.dumps(results.to_dict() | {"version": 0}))
+    fails(f"`{run}/results.json` cannot be read as the results of a run: it is of version 0", run, REPO)
+    assert not hub.app.requests
+
+
 def test_a_recipe_that_does_not_train_is_refused(hub, run, quick):
     (run / "recipe.yaml").write_text("title: Mine\n")
     fails("The recipe lacks `description`", run, REPO)
@@ -290,7 +297,7 @@ def test_paths_of_this_machine_are_not_pushed(hub, run, quick, results):
     for part in (results, results.baseline):
         part.dataset.name = part.recipe["data"]["name"] = private
     results.save(run / "results.json")
-    StudyResults.of([results], results.command).save(run.parent / "study.json")
+    StudyResults.of([results], results.command).save(run / "study.json")
     (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "quickstart", "seed": 4, **results.recipe}))
     push_run(run, REPO)
     there = published()

@@ -98,8 +98,8 @@ def test_the_page_of_the_results_has_the_table_and_the_figure_of_each_ablation(f
         changes=[Change(group, name, [], arm, None) for group, name in names],
         command="tailmoe ablation quickstart without",
         commit="abc123",
-        versions={},
-        hardware={},
+        versions=study.versions,
+        hardware=study.hardware,
         date="2026-11-23",
     )
     record.save(ablations / "icl.json")

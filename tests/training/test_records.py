@@ -72,6 +72,8 @@ def changed(content, place, value=None):
         (["seed"], "four", "`seed` must be int, got str 'four'"),
         (["metrics", "accuracy"], "high", "`metrics.accuracy` must be float, got str 'high'"),
         (["metrics", "per_class_accuracy"], [0.5, "?"], "`metrics.per_class_accuracy[1]` must be float, got str '?'"),
+        (["recipe", "data"], None, "it lacks `recipe.data`"),
+        (["baseline", "hardware", "cores"], None, "it lacks `hardware.cores`"),
         (["versions", "torch"], 2.1, "`versions.torch` must be str, got float '2.1'"),
     ],
 )

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tailmoe.training.records import Record
+from tailmoe.training.records import Record, check_keys
+
+FIGURE = ("case", "name", "unit", "rate", "reference", "ratio", "target", "details")
 
 
 @dataclass(kw_only=True)
@@ -25,3 +27,11 @@ class Benchmark(Record):
     limits: dict[str, dict]
     figures: list[dict]
     memory: dict | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_keys("versions", self.versions, ("torch",))
+        for name, limit in self.limits.items():
+            check_keys(f"limits.{name}", limit, ("unit", "median"))
+        for index, figure in enumerate(self.figures):
+            check_keys(f"figures[{index}]", figure, FIGURE)

@@ -21,8 +21,9 @@ def benchmark(
 ) -> None:
     """Measure how fast this machine trains and predicts.
 
-    Each part is measured beside the same written the obvious way, in turn, and
-    beside the machine's own limits. All take about twenty minutes on 2 cores.
+    Each part is measured in turn with a naive baseline, what one would write
+    without tailmoe, and the machine's own limit. All take about twenty minutes
+    on 2 cores.
 
     \b
     data       from encoded images to augmented, normalised batches

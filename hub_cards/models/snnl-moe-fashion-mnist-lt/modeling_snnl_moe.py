@@ -121,12 +121,6 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
     def shared_modules(self) -> list[nn.Module]:
         return [self.extractor] if self.backbone is None else self.backbone.shared_modules()
 
-    def modules_of_last_maps(self) -> list[nn.Module]:
-        return [self.extractor[-1]]
-
-    def first_expert_weights(self) -> Tensor:
-        return self.expert_hidden.weight
-
     def _extract(self, pixel_values: Tensor) -> tuple[Tensor, list[Tensor]]:
         # (B, channels, H, W) -> features (B, D), and each stage's maps
         hidden, maps = pixel_values, []

@@ -6,10 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
-from transformers.utils import ModelOutput
 
-from .grad_cam import grad_cam
-from .label_prior import check_label_prior, log_assumed_prior
+from .label_prior import check_label_prior
 from .layers import init_layer
 
 
@@ -61,34 +59,6 @@ class TailMoEPreTrainedModel(PreTrainedModel):
         except ValueError:
             self.config.label_prior = before
             raise
-
-    def log_assumed_prior(self) -> Tensor:
-        """Logarithm of the class frequencies (C,) that `logits` assume: `config.label_prior`, or what training left in them."""
-        return log_assumed_prior(self.config)
-
-    def grad_cam(self, pixel_values: Tensor) -> tuple[Tensor, ModelOutput]:
-        """Maps of what speaks for each expert's own first answer, of a model in evaluation mode.
-
-        Args:
-            pixel_values: (B, num_channels, H, W), normalised as the image processor does.
-
-        Returns:
-            The maps (B, M, H', W') in [0, 1], of the size of the experts' last maps, or of what the last stage or block of
-            a backbone is given; and the outputs, whose `expert_logits.argmax(dim=-1)` are the answers.
-        """
-        return grad_cam(self, pixel_values)
-
-    def modules_of_last_maps(self) -> list[nn.Module]:
-        """The modules that give the last maps (B, D, H', W') of a network without a backbone: one an expert, or one for all."""
-        raise NotImplementedError
-
-    def differentiable_expert_logits(self, outputs: ModelOutput) -> Tensor:
-        """The logits (B, M, C) of each expert's prediction, before a label prior, with gradients by its features."""
-        return outputs.expert_logits
-
-    def first_expert_weights(self) -> Tensor:
-        """The weights (M, ...) of each expert's first layer."""
-        raise NotImplementedError
 
     @property
     def supports_gradient_checkpointing(self) -> bool:
