@@ -23,8 +23,8 @@ style: $(READY)  ## check and format the code, and check who imports whom
 	$(BIN)/ruff format
 	$(BIN)/lint-imports
 
-readme: $(READY)  ## render the README's tables from files in hub_cards
-	$(BIN)/python -m tailmoe.hub_cards.readme README.md hub_cards/results
+readme: $(READY)  ## render the tables of all pages from files in hub_cards
+	$(BIN)/python -m tailmoe.hub_cards.readme .
 
 models: $(READY)  ## bring hub_cards/models to the present modeling code and render their cards, if they answer as before
 	$(BIN)/python -m tailmoe.hub_cards.published_models hub_cards/models

@@ -7,9 +7,10 @@ from tailmoe.hub_cards.results_table import format_table
 from tailmoe.training.paired import compare, load_pairs
 from tailmoe.training.recipe_files import grid_names
 from tailmoe.training.results import StudyResults
-from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, percent
+from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, Spread, percent
 
 SHARES = dict(zip(EXPERT_METRICS, ("routing entropy", "load entropy", "expert similarity"), strict=True))
+LEAST_SEEDS = 5  # fewer say nothing about chance
 CAPTION = (
     "Without and with the soft nearest neighbour loss: accuracy in % on test images after the last epoch, mean ± standard "
     "deviation over seeds. Gain: points, with the 95 % bootstrap interval over seeds. Effect: matched-pairs rank-biserial "
@@ -17,7 +18,7 @@ CAPTION = (
     "the number of data sets with the same imbalance factor; with n seeds it cannot be below 2 / 2^n before correction. "
     "Routing entropy: mean over images of the gate's entropy / log K, 0 rigid to 1 uniform. Load entropy: entropy of the "
     "mean gate / log K. Expert similarity: mean cosine of the pairs of experts' first-layer weights. These three without "
-    "→ with (p)."
+    f"→ with (p). Effects and p-values from {LEAST_SEEDS} seeds on."
 )
 NO_PAIRS = "No pair has been measured yet."
 
@@ -44,6 +45,7 @@ def readme_pairs(results_dir: str | Path) -> str:
 
 def _row(study: StudyResults, tests: dict[str, dict]) -> dict[str, str]:
     baseline, metrics, accuracy = study.baseline.metrics, study.metrics, tests["accuracy"]
+    tested = len(study.seeds) >= LEAST_SEEDS
     return {
         "recipe": study.name,
         "epochs": study.setting["epochs"],
@@ -51,15 +53,19 @@ def _row(study: StudyResults, tests: dict[str, dict]) -> dict[str, str]:
         "without": percent(baseline["accuracy"]),
         "with": percent(metrics["accuracy"]),
         "gain": _with_interval(accuracy, "difference", 100),
-        "effect": _with_interval(accuracy, "effect_size"),
-        "p": _p(accuracy),
-        **{
-            title: f"{baseline[name].mean:.3f} → {metrics[name].mean:.3f} ({_p(tests[name])})"
-            if name in tests
-            else NOT_MEASURED
-            for name, title in SHARES.items()
-        },
+        "effect": _with_interval(accuracy, "effect_size") if tested else NOT_MEASURED,
+        "p": _p(accuracy) if tested else NOT_MEASURED,
+        **{title: _share(name, baseline, metrics, tests, tested) for name, title in SHARES.items()},
     }
+
+
+def _share(
+    name: str, baseline: dict[str, Spread], metrics: dict[str, Spread], tests: dict[str, dict], tested: bool
+) -> str:
+    if name not in tests:
+        return NOT_MEASURED
+    p = f" ({_p(tests[name])})" if tested else ""
+    return f"{baseline[name].mean:.3f} → {metrics[name].mean:.3f}{p}"
 
 
 def _with_interval(test: dict, name: str, factor: float = 1) -> str:

@@ -46,7 +46,7 @@ def results_table(results: RunResults | StudyResults) -> str:
     dataset, seeds, bounds = results.dataset, results.seeds, results.dataset.shot_bounds
     groups = "" if bounds == ShotBounds() else f"\nMany, medium and few: classes {bounds.caption}."
     return (
-        f"{format_table(table_rows(results))}\n\n"
+        f"{format_table(without_repeats(table_rows(results)))}\n\n"
         f"Accuracy in % on {dataset.num_test:,} {results.measured_images} of {dataset.name}"
         f"{', mean ± standard deviation' if len(seeds) > 1 else ''}; {seeds_named(seeds)}.{groups}"
     )
@@ -60,7 +60,7 @@ def studies_table(studies: Sequence[StudyResults]) -> str:
         for row in _study_rows(study):
             if row["model"] == study.title or json.dumps([row["model"], study.setting]) not in mains:
                 rows.append(row)
-    return f"{format_table(rows)}\n\nAccuracy in %, mean ± standard deviation over seeds."
+    return f"{format_table(without_repeats(rows))}\n\nAccuracy in %, mean ± standard deviation over seeds."
 
 
 def seeds_named(seeds: Sequence[int]) -> str:
@@ -79,6 +79,12 @@ def table_rows(results: RunResults | StudyResults) -> list[dict[str, str]]:
         "seconds": NOT_MEASURED if seconds is None else f"{seconds:,.0f}",
     }
     return [row] if results.baseline is None else [*table_rows(results.baseline), row]
+
+
+def without_repeats(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The rows without balanced accuracy where it is overall accuracy in each, as on balanced test images."""
+    repeats = all(row["balanced"] == row["overall"] for row in rows)
+    return [{title: cell for title, cell in row.items() if not (repeats and title == "balanced")} for row in rows]
 
 
 def _width(config: dict) -> str:
@@ -103,7 +109,9 @@ def readme_table(results_dir: str | Path) -> str:
     rows = [row for study in studies for row in _study_rows(study)]
     bounds = {study.name: study.dataset.shot_bounds for study in studies}
     others = "".join(f" ({name}: {each.caption})" for name, each in bounds.items() if each != ShotBounds())
-    return f"{format_table(rows, markdown=True)}\n\n{CAPTION.format(others=others)}" if rows else NO_STUDY
+    if not rows:
+        return NO_STUDY
+    return f"{format_table(without_repeats(rows), markdown=True)}\n\n{CAPTION.format(others=others)}"
 
 
 def _study_rows(study: StudyResults) -> list[dict[str, str]]:

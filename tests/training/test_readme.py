@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
-from tailmoe.hub_cards.readme import SECTIONS
+import pytest
+
+from tailmoe.hub_cards.readme import PAGES, rendered
 from tailmoe.training.cli import app
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 def test_the_fine_tuning_example_trains_and_evaluates(tmp_path, fashion, monkeypatch, capsys):
@@ -20,12 +23,21 @@ def test_the_fine_tuning_example_trains_and_evaluates(tmp_path, fashion, monkeyp
     assert "eval_balanced_accuracy" in capsys.readouterr().out
 
 
-def test_the_tables_are_those_of_the_files():
-    for name, table in SECTIONS.items():
-        shown = README.read_text().split(f"<!-- {name} -->\n")[1].split(f"\n<!-- /{name} -->")[0]
-        assert shown == table(README.parent / "hub_cards" / "results"), name
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tables_of_a_page_are_those_of_the_files(page):
+    assert rendered(ROOT, page) == (ROOT / page).read_text()
 
 
-def test_every_command_of_the_readme_exists():
-    commands = set(re.findall(r"`tailmoe ([a-z]+)", README.read_text()))
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_every_command_of_the_pages_exists_and_is_told():
+    commands = set(re.findall(r"`tailmoe ([a-z]+)", (ROOT / "training" / "README.md").read_text()))
     assert commands == {command.callback.__name__ for command in app.registered_commands}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "training/README.md", "spaces/README.md", "CONTRIBUTING.md"])
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(target).exists(), target

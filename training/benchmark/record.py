@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from tailmoe.training.records import Record, check_keys
 
-FIGURE = ("case", "name", "unit", "rate", "reference", "ratio", "target", "details")
+FIGURE = ("case", "name", "unit", "rate", "naive_baseline", "ratio", "target", "details")
 
 
 @dataclass(kw_only=True)
