@@ -1,6 +1,7 @@
 """From encoded images to normalised batches."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from torch import Tensor
@@ -23,7 +24,8 @@ def data_figures(device: str, repeats: int) -> list[dict]:
                 value.to(device)
 
     plain, augmented = whole_batches(images, device), whole_batches(images, device, auto_augment=True)
-    candidates = {"ours": lambda: list(plain()), "naive": naive_epoch, "AutoAugment": lambda: list(augmented())}
+    candidates = {"naive": naive_epoch}
+    candidates |= {"ours": lambda: deque(plain(), maxlen=0), "AutoAugment": lambda: deque(augmented(), maxlen=0)}
     times = times_in_turn(candidates, device, repeats, least=0.3)
     return [
         figure("crop, flip, Cutout", "images/s", count, times, 10.0, batch_size=BATCH),
