@@ -126,7 +126,7 @@ def evaluate_images(
     if "num_experts_used" in outputs:
         metrics["early_exit"] = early_exit_metrics(model, processor, outputs["num_experts_used"])
     if "gate_probs" in outputs:
-        similarity, matrix = pairwise_embedding_similarity(model.expert_hidden.weight.detach().cpu())
+        similarity, matrix = pairwise_embedding_similarity(model.first_expert_weights().detach().cpu())
         metrics |= {
             "expert_specialization_entropy": expert_specialization_entropy(outputs["gate_probs"]),
             "gate_load_balance": gate_load_balance(outputs["gate_probs"]),
