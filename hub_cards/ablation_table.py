@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tailmoe.hub_cards.results_table import format_table, seeds_named
-from tailmoe.training.ablation_record import Ablation, ArmResults
-from tailmoe.training.scores import NOT_MEASURED, percent
+from tailmoe.training.results.ablation import Ablation, ArmResults
+from tailmoe.training.results.scores import NOT_MEASURED, percent
 
 
 def ablation_table(ablation: Ablation, markdown: bool = False) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tailmoe.hub_cards.results_table import format_table
 from tailmoe.training.benchmark.record import Benchmark
-from tailmoe.training.scores import NOT_MEASURED
+from tailmoe.training.results.scores import NOT_MEASURED
 
 CAPTION = (
     "Median rates; ratio to the naive baseline's, measured in turn, with quartiles over the rounds. Naive baselines: for `data` "

@@ -10,15 +10,15 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 
 from tailmoe.hub_cards.model_card import write_card
-from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import DecodedImages, EncodedImages
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.evaluation.evaluate import evaluate_images
 from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.figures.results import write_figures
-from tailmoe.training.results import RESULTS_NAME, DataDescription, RunResults, run_results
-from tailmoe.training.trainer import LongTailTrainer
+from tailmoe.training.results.results import RESULTS_NAME, DataDescription, RunResults, run_results
+from tailmoe.training.trainer.arguments import LongTailTrainingArguments
+from tailmoe.training.trainer.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
 NOT_OF_THE_RESULT = ("output_dir", "seed", "hub_", "push_to_hub", "logging_", "log_", "report_to", "run_name")

@@ -15,9 +15,9 @@ from tailmoe.hub_cards.repository import Pushed, Repository, check_repo_id
 from tailmoe.hub_cards.results_table import LISTED_CLASSES, format_table
 from tailmoe.hub_cards.template import TEMPLATES, render
 from tailmoe.training.data import parquet, sources
+from tailmoe.training.data.shot_groups import ShotBounds, shot_groups
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.figures.data import class_counts_figure
-from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 FIGURE = "figures/class_counts.png"
 BUILDER = "build.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tailmoe.hub_cards.space import space_folder
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluation import load_model
+from tailmoe.training.evaluation.evaluate import load_model
 
 SHIPPED = Path(__file__).parent / "models"
 SHIPPED_PAIR = ("icl-moe-fashion-mnist-lt", "cross-entropy-fashion-mnist-lt")

@@ -12,9 +12,9 @@ from tailmoe.hub_cards.study_of_run import find_study
 from tailmoe.hub_cards.template import render
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.families import FAMILIES, ModelFamily
-from tailmoe.training.recipe_files import recipe_yaml
-from tailmoe.training.results import RESULTS_NAME, DataDescription, RunResults, StudyResults
-from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, percent
+from tailmoe.training.recipes.shipped import recipe_yaml
+from tailmoe.training.results.results import RESULTS_NAME, DataDescription, RunResults, StudyResults
+from tailmoe.training.results.scores import EXPERT_METRICS, NOT_MEASURED, percent
 
 
 def render_model_card(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tailmoe.hub_cards.results_table import format_table, table_rows
-from tailmoe.training.results import RESULTS_NAME, RunResults
+from tailmoe.training.results.results import RESULTS_NAME, RunResults
 
 SHOWN = ("parameters", "overall", "many", "medium", "few")
 CAPTION = (

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tailmoe.hub_cards.results_table import format_table
-from tailmoe.training.paired import compare, load_pairs
-from tailmoe.training.recipe_files import grid_names
-from tailmoe.training.results import StudyResults
-from tailmoe.training.scores import EXPERT_METRICS, NOT_MEASURED, Spread, percent
+from tailmoe.training.recipes.shipped import grid_names
+from tailmoe.training.results.results import StudyResults
+from tailmoe.training.results.scores import EXPERT_METRICS, NOT_MEASURED, Spread, percent
+from tailmoe.training.studies.paired import compare, load_pairs
 
 SHARES = dict(zip(EXPERT_METRICS, ("routing entropy", "load entropy", "expert similarity"), strict=True))
 LEAST_SEEDS = 5  # fewer say nothing about chance
@@ -27,7 +27,7 @@ def pairs_table(studies: Sequence[StudyResults], markdown: bool = False) -> str:
     """A row for each study.
 
     Args:
-        studies: As `tailmoe.training.paired.load_pairs` returns them, at least one.
+        studies: As `tailmoe.training.studies.paired.load_pairs` returns them, at least one.
         markdown: Markdown instead of plain text.
     """
     return format_table([_row(*pair) for pair in zip(studies, compare(studies), strict=True)], markdown)

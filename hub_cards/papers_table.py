@@ -5,9 +5,9 @@ from pathlib import Path
 import yaml
 
 from tailmoe.hub_cards.results_table import format_table
-from tailmoe.training.recipe_files import grid_names, shipped_recipe
-from tailmoe.training.results import StudyResults
-from tailmoe.training.scores import NOT_MEASURED, percent
+from tailmoe.training.recipes.shipped import grid_names, shipped_recipe
+from tailmoe.training.results.results import StudyResults
+from tailmoe.training.results.scores import NOT_MEASURED, percent
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 SETTINGS = {

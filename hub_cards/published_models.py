@@ -22,7 +22,7 @@ from tailmoe.hub_cards.clean_process import DoesNotLoadError, logits_in_clean_pr
 from tailmoe.hub_cards.fixed_images import how_made
 from tailmoe.hub_cards.model_card import write_card
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.results import RESULTS_NAME, FixedImages, RunResults
+from tailmoe.training.results.results import RESULTS_NAME, FixedImages, RunResults
 
 TOLERANCE = 1e-5  # absolute, and relative to each logit
 FOLLOWS = (".py", ".json")  # what a folder takes over of a model that is saved anew

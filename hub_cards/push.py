@@ -14,7 +14,7 @@ from tailmoe.hub_cards.repository import Pushed, Repository
 from tailmoe.hub_cards.study_of_run import find_study
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.recipe import load_recipe
-from tailmoe.training.results import RESULTS_NAME, STUDY_NAME, Results, RunResults, StudyResults
+from tailmoe.training.results.results import RESULTS_NAME, STUDY_NAME, Results, RunResults, StudyResults
 from tailmoe.training.run import RECIPE_NAME
 
 CARD_NAME = "README.md"

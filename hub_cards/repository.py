@@ -181,7 +181,7 @@ class Repository:
                     f"Somebody else changed {self.repo_id} meanwhile; nothing was pushed. Look at it, then push again."
                 ) from None
             raise
-        url = commit.pr_url or commit.commit_url if pull_request is None else pull_request.url
+        url = (commit.pr_url or commit.commit_url) if pull_request is None else pull_request.url
         return Pushed(url, commit.oid, changed=commit.oid != self.first_head)  # also after an answer that was lost
 
     def _pull_request(self, message: str, user: str) -> Discussion | None:

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.recipe_files import grid_names
-from tailmoe.training.results import RunResults, StudyResults
-from tailmoe.training.scores import NOT_MEASURED, Spread, percent
-from tailmoe.training.shot_groups import ShotBounds
+from tailmoe.training.recipes.shipped import grid_names
+from tailmoe.training.results.results import RunResults, StudyResults
+from tailmoe.training.results.scores import NOT_MEASURED, Spread, percent
 
 LISTED_CLASSES = 100  # a table of more is no reading
 CAPTION = (

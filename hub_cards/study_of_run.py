@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.results import STUDY_NAME, RunResults, StudyResults
+from tailmoe.training.results.results import STUDY_NAME, RunResults, StudyResults
 
 PUBLISHED, RESULTS = (Path(__file__).parent / name for name in ("models", "results"))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import jinja2
 
 from tailmoe.hub_cards import markdown
-from tailmoe.training.scores import percent
+from tailmoe.training.results.scores import percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 

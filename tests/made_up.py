@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from tailmoe.training.results import DataDescription, RunResults, StudyResults
-from tailmoe.training.scores import Metrics
-from tailmoe.training.shot_groups import ShotBounds
+from tailmoe.training.data.shot_groups import ShotBounds
+from tailmoe.training.results.results import DataDescription, RunResults, StudyResults
+from tailmoe.training.results.scores import Metrics
 
 CLASSES = ("Coat", "T-shirt|top", "Bag")
 

@@ -5,8 +5,8 @@ import importlib
 # imported when asked for: the command line's --help must not wait for torch
 HOMES = {
     "ICLObjective": "objectives",
-    "LongTailTrainer": "trainer",
-    "LongTailTrainingArguments": "arguments",
+    "LongTailTrainer": "trainer.trainer",
+    "LongTailTrainingArguments": "trainer.arguments",
     "SNNLObjective": "objectives",
 }
 __all__ = list(HOMES)

@@ -12,16 +12,16 @@ from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import get_reporting_integration_callbacks
 
 from tailmoe.modeling import TailMoEImageProcessor
-from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
+from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.data.splits import ImageSplits
 from tailmoe.training.errors import BadInputError, FaultError
 from tailmoe.training.families import FAMILIES, objectives
-from tailmoe.training.fine_tuning import add_lora, backbone_processor
 from tailmoe.training.recipe import Recipe
-from tailmoe.training.results import DataDescription
-from tailmoe.training.shot_groups import ShotBounds
-from tailmoe.training.trainer import LongTailTrainer
+from tailmoe.training.results.results import DataDescription
+from tailmoe.training.trainer.arguments import LongTailTrainingArguments
+from tailmoe.training.trainer.fine_tuning import add_lora, backbone_processor
+from tailmoe.training.trainer.trainer import LongTailTrainer
 
 # what libraries raise of values that they do not take, and of packages that are not there
 LIBRARY_ERRORS = (ValueError, TypeError, StrictDataclassError, OSError, ImportError, RuntimeError, LookupError)

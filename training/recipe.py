@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import load_long_tailed
 from tailmoe.training.errors import BadInputError, nearest
 from tailmoe.training.families import FAMILIES, objectives
-from tailmoe.training.recipe_files import KEYS, Loader, read_recipe
-from tailmoe.training.supported_arguments import NOT_OF_A_RECIPE
+from tailmoe.training.recipes.shipped import KEYS, Loader, read_recipe
+from tailmoe.training.trainer.arguments import LongTailTrainingArguments
+from tailmoe.training.trainer.supported_arguments import NOT_OF_A_RECIPE
 
 KINDS = {int | None: 0, float | None: 0.0, bool | None: False}  # of arguments that may be None
 # the run sets these itself: from the data, the command line and the recipe's name

@@ -16,18 +16,18 @@ from transformers import PreTrainedModel
 
 from tailmoe.training.build import Images, Run, build
 from tailmoe.training.errors import BadInputError, InterruptedTraining
-from tailmoe.training.evaluation import evaluate_images
+from tailmoe.training.evaluation.evaluate import evaluate_images
 from tailmoe.training.faults import naming_faults
 from tailmoe.training.figures.model import write_model_figures
 from tailmoe.training.figures.results import write_figures
-from tailmoe.training.fine_tuning import merge_lora
 from tailmoe.training.recipe import Recipe
-from tailmoe.training.recipe_files import recipe_yaml
-from tailmoe.training.results import RESULTS_NAME, RunResults, run_results
-from tailmoe.training.same_data import check_same_data
-from tailmoe.training.sharding import whole_model
-from tailmoe.training.signals import StopOnSignal
-from tailmoe.training.trainer import LongTailTrainer
+from tailmoe.training.recipes.shipped import recipe_yaml
+from tailmoe.training.results.results import RESULTS_NAME, RunResults, run_results
+from tailmoe.training.trainer.fine_tuning import merge_lora
+from tailmoe.training.trainer.same_data import check_same_data
+from tailmoe.training.trainer.sharding import whole_model
+from tailmoe.training.trainer.signals import StopOnSignal
+from tailmoe.training.trainer.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
 RECIPE_NAME = "recipe.yaml"

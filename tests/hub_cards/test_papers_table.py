@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tailmoe.hub_cards.papers_table import PUBLISHED, SETTINGS, papers_table
-from tailmoe.training.recipe_files import shipped_recipe
+from tailmoe.training.recipes.shipped import shipped_recipe
 
 
 def rows(folder):

@@ -13,7 +13,7 @@ from tailmoe.hub_cards.clean_process import logits_in_clean_process
 from tailmoe.hub_cards.fixed_images import fixed_images, how_made, logits_of
 from tailmoe.hub_cards.published_models import main, save_anew
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.results import FixedImages, RunResults
+from tailmoe.training.results.results import FixedImages, RunResults
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path for path in (ROOT / "hub_cards" / "models").iterdir() if path.is_dir())

@@ -14,11 +14,11 @@ import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.hub_cards.push import files_to_push
 from tailmoe.hub_cards.study_of_run import find_study
-from tailmoe.training.confusion import confusion_array
 from tailmoe.training.data import load_images, load_long_tailed
 from tailmoe.training.data.sources import KNOWN
-from tailmoe.training.evaluation import data_of_run, evaluate_images, evaluate_model
-from tailmoe.training.results import RunResults
+from tailmoe.training.evaluation.confusion import confusion_array
+from tailmoe.training.evaluation.evaluate import data_of_run, evaluate_images, evaluate_model
+from tailmoe.training.results.results import RunResults
 
 MODELS = Path(__file__).parents[2] / "hub_cards" / "models"
 FOLDERS = sorted(path for path in MODELS.iterdir() if path.is_dir())

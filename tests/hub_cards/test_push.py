@@ -23,7 +23,7 @@ from tailmoe.hub_cards import push, repository
 from tailmoe.hub_cards.push import files_to_push, push_run
 from tailmoe.training import cli
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.results import StudyResults
+from tailmoe.training.results.results import StudyResults
 
 API = HfApi()
 REPO = "zoo/tiny-icl-moe"

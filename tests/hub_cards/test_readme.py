@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tailmoe.hub_cards.readme import PAGES, main, update_pages
-from tailmoe.training.ablation_record import Ablation, ArmResults, Change
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.results.ablation import Ablation, ArmResults, Change
 
 
 def page_of(names):

@@ -4,7 +4,7 @@ import pytest
 
 from tailmoe.hub_cards.results_table import NO_STUDY, format_table, readme_table, results_table
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.results import StudyResults
+from tailmoe.training.results.results import StudyResults
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Visitors of the page at once: how long they wait. `python tests/spaces_load.py URL IMAGE --visitors 20`."""
+"""Visitors of the page at once: how long they wait. `python tests/spaces/load.py URL IMAGE --visitors 20`."""
 
 import argparse
 import json

@@ -1,7 +1,7 @@
 """What the page says that a class is taken for, from the results beside the model."""
 
-from tailmoe.training.confusion import confusion_array
-from tailmoe.training.results import RunResults
+from tailmoe.training.evaluation.confusion import confusion_array
+from tailmoe.training.results.results import RunResults
 
 from .conftest import MODELS, SPACE
 

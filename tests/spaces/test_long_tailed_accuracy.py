@@ -6,8 +6,8 @@ import socket
 import numpy as np
 import pytest
 
-from tailmoe.training.metrics import accuracy_metrics
-from tailmoe.training.shot_groups import ShotBounds
+from tailmoe.training.data.shot_groups import ShotBounds
+from tailmoe.training.evaluation.metrics import accuracy_metrics
 
 from .conftest import ROOT
 

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from tailmoe.training import cli
-from tailmoe.training.checkpoints import MANIFEST_NAME, fault_of, last_complete_checkpoint
 from tailmoe.training.errors import BadInputError, FaultError
 from tailmoe.training.faults import naming_faults
+from tailmoe.training.trainer.checkpoints import MANIFEST_NAME, fault_of, last_complete_checkpoint
 
 
 class At(TrainerCallback):
@@ -76,7 +76,7 @@ def test_a_process_that_is_killed_while_it_reads_images_is_told_and_the_run_resu
     tiny, tmp_path, monkeypatch, assert_resumes
 ):
     options = {"image_memory_share": 0.0, "dataloader_num_workers": 1, "save_strategy": "steps", "save_steps": 3}
-    monkeypatch.setattr("tailmoe.training.augmented_batches.AUGMENTED_AT_ONCE", 1)  # no batch ahead of its step
+    monkeypatch.setattr("tailmoe.training.trainer.batches.AUGMENTED_AT_ONCE", 1)  # no batch ahead of its step
     trainer = tiny(**options)
     read, read_before = trainer.train_dataset.__getitems__, []
 

@@ -1,15 +1,16 @@
 """From encoded images to normalised batches."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tailmoe.training.augmented_batches import AugmentedBatches
 from tailmoe.training.benchmark.measure import figure, times_in_turn
 from tailmoe.training.benchmark.setting import BATCH, BenchmarkImages, arguments, benchmark_images, naive_loader
 from tailmoe.training.data.images import whole_batch
+from tailmoe.training.trainer.batches import AugmentedBatches
 
 
 def data_figures(device: str, repeats: int) -> list[dict]:
@@ -23,7 +24,8 @@ def data_figures(device: str, repeats: int) -> list[dict]:
                 value.to(device)
 
     plain, augmented = whole_batches(images, device), whole_batches(images, device, auto_augment=True)
-    candidates = {"ours": lambda: list(plain()), "naive": naive_epoch, "AutoAugment": lambda: list(augmented())}
+    candidates = {"naive": naive_epoch}
+    candidates |= {"ours": lambda: deque(plain(), maxlen=0), "AutoAugment": lambda: deque(augmented(), maxlen=0)}
     times = times_in_turn(candidates, device, repeats, least=0.3)
     return [
         figure("crop, flip, Cutout", "images/s", count, times, 10.0, batch_size=BATCH),

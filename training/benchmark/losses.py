@@ -7,7 +7,7 @@ from torch import Tensor
 from tailmoe.modeling import ICLMoEImageClassifierOutput
 from tailmoe.training.benchmark.measure import figure, times_in_turn
 from tailmoe.training.benchmark.setting import BATCH, CLASSES, EXPERTS, cifar_config, make_network
-from tailmoe.training.losses import (
+from tailmoe.training.objectives.losses import (
     adaptive_diversity_loss,
     collaboration_loss,
     confusion_contrastive_loss,

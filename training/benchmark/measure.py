@@ -4,7 +4,6 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import torch
 
@@ -12,24 +11,10 @@ MATRIX = 2048  # rows of the large matrices
 PAUSE = 0.05  # seconds, for the threads of the candidate before to stop waiting for work
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and first and third quartile over repeats."""
-
-    median: float
-    quartiles: tuple[float, float]
-    repeats: int
-
-    @classmethod
-    def of(cls, values: list[float]) -> "Spread":
-        """Of at least two values."""
-        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-        return cls(median, (low, high), len(values))
-
-    def per(self, amount: float) -> "Spread":
-        """`amount` divided by this: a rate, where this is a time."""
-        low, high = self.quartiles
-        return Spread(amount / self.median, (amount / high, amount / low), self.repeats)
+def spread(values: list[float]) -> dict:
+    """`median`, `quartiles`, the first and the third, and number of `repeats` of at least two values."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": median, "quartiles": [low, high], "repeats": len(values)}
 
 
 def figure(
@@ -45,12 +30,12 @@ def figure(
         target: The least ratio of the two rates that is wanted; None for none.
         details: Sizes; `gflop`, the operations of a unit, where they are what limits the rate.
     """
-    naive, rate = times.get("naive"), Spread.of(times["ours"]).per(amount)
-    compared = {"naive_baseline": None, "ratio": None}
+    ours, naive, compared = times["ours"], times.get("naive"), {"naive_baseline": None, "ratio": None}
     if naive is not None:
-        ratios = [slow / fast for fast, slow in zip(times["ours"], naive, strict=True)]
-        compared = {"naive_baseline": asdict(Spread.of(naive).per(amount)), "ratio": asdict(Spread.of(ratios))}
-    return {"name": name, "unit": unit, "rate": asdict(rate), **compared, "target": target, "details": details}
+        ratios = [slow / fast for fast, slow in zip(ours, naive, strict=True)]
+        compared = {"naive_baseline": spread([amount / each for each in naive]), "ratio": spread(ratios)}
+    rate = spread([amount / each for each in ours])
+    return {"name": name, "unit": unit, "rate": rate, **compared, "target": target, "details": details}
 
 
 def synchronize(device: str) -> None:
@@ -93,8 +78,8 @@ def times_in_turn(
     return times
 
 
-def machine_limit(device: str, repeats: int) -> Spread:
-    """GFLOP/s of a product of two large float32 matrices: what this machine can do at most."""
+def machine_limit(device: str, repeats: int) -> dict:
+    """The rate of a product of two large float32 matrices: what this machine can do at most."""
     a, b = torch.randn(2, MATRIX, MATRIX, device=device)
     times = times_in_turn({"product": lambda: a @ b}, device, repeats)
-    return Spread.of(times["product"]).per(2 * MATRIX**3 / 1e9)
+    return {"unit": "GFLOP/s"} | spread([2 * MATRIX**3 / 1e9 / each for each in times["product"]])

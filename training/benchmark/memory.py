@@ -13,8 +13,8 @@ import psutil
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tailmoe.training.environment import peak_memory_gb
 from tailmoe.training.figures.style import COLOURS, DPI, open_axes
+from tailmoe.training.results.environment import peak_memory_gb
 
 SIZES = (10_000, 20_000, 40_000)
 SIDE, BATCH, STEPS, WARM_UP, TEST = 64, 64, 30, 10, 500

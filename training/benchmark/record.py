@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tailmoe.training.records import Record, check_keys
+from tailmoe.training.results.records import Record, check_keys
 
 FIGURE = ("case", "name", "unit", "rate", "naive_baseline", "ratio", "target", "details")
 

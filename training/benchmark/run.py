@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,8 +14,8 @@ from tailmoe.training.benchmark.memory import draw_memory, memory_growth
 from tailmoe.training.benchmark.prediction import inference_figures
 from tailmoe.training.benchmark.record import Benchmark
 from tailmoe.training.benchmark.training import train_figures, trainer_figures
-from tailmoe.training.environment import describe_environment
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.results.results.results.environment import describe_environment
 
 logger = logging.getLogger(__name__)
 MEMORY = "memory"  # on request alone
@@ -47,8 +46,7 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
     if repeats < 2:
         raise BadInputError(f"`--repeats` must be at least 2, for a spread, got {repeats}.")
     limit = machine_limit(device, max(repeats, 5))
-    limits = {"float32 matrix product": {"unit": "GFLOP/s"} | asdict(limit)}
-    record = Benchmark(device=device, limits=limits, figures=[], **describe_environment())
+    record = Benchmark(device=device, limits={"float32 matrix product": limit}, figures=[], **describe_environment())
     for part in parts or PARTS:
         logger.info("Measuring %s", part)
         if part == MEMORY:
@@ -58,7 +56,7 @@ def run_benchmark(parts: list[str], device: str, repeats: int, json_path: Path |
     for figure in record.figures:
         if "gflop" in figure["details"]:
             reached = figure["rate"]["median"] * figure["details"]["gflop"]
-            figure["details"]["share_of_limit"] = reached / limit.median
+            figure["details"]["share_of_limit"] = reached / limit["median"]
     if json_path is not None:
         record.save(json_path)
         if record.memory is not None:

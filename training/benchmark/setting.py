@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification, TailMoEImageProcessor
-from tailmoe.training.arguments import LongTailTrainingArguments
 from tailmoe.training.data import DecodedImages, load_long_tailed, long_tailed_counts
 from tailmoe.training.data.encoded_images import available_cores
 from tailmoe.training.objectives import ICLObjective
+from tailmoe.training.trainer.arguments import LongTailTrainingArguments
 
 SIZE, CLASSES, EXPERTS, BATCH = 32, 100, 3, 128
 PADDING, CUTOUT = 4, 16

@@ -22,10 +22,10 @@ from tailmoe.training.benchmark.setting import (
     naive_loader,
     operations,
 )
-from tailmoe.training.epoch_lines import EpochLines
-from tailmoe.training.inference import with_fast_layout
+from tailmoe.training.evaluation.inference import with_fast_layout
 from tailmoe.training.objectives import ICLObjective
-from tailmoe.training.trainer import LongTailTrainer
+from tailmoe.training.trainer.epoch_lines import EpochLines
+from tailmoe.training.trainer.trainer import LongTailTrainer
 
 SMALL = {"num_labels": 10, "hidden_sizes": [16, 32, 64], "depths": [1, 1, 1]}
 SGD = {"momentum": 0.9, "weight_decay": 5e-4}

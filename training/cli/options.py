@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.logs import set_up_logging
-from tailmoe.training.memory import keep_freed_memory
+from tailmoe.training.trainer.memory import keep_freed_memory
 
 Model = Annotated[str, Argument(metavar="MODEL", help="folder of a run, or a Hub id")]
 Run = Annotated[str, Argument(metavar="RUN", help="folder of a finished run")]

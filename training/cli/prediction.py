@@ -69,8 +69,8 @@ def evaluate(
       tailmoe evaluate runs/quickstart --early-exit-threshold 0.5 0.6 0.7 0.8 \\
           --json early-exit.json
     """
-    from tailmoe.training.evaluation import data_of_run, evaluate_model
-    from tailmoe.training.terminal import early_exit_table, metrics_lines
+    from tailmoe.training.cli.terminal import early_exit_table, metrics_lines
+    from tailmoe.training.evaluation.evaluate import data_of_run, evaluate_model
 
     as_trained = data is None
     images = data_of_run(model) if as_trained else {"name": data}
@@ -79,7 +79,7 @@ def evaluate(
     )
     split = split or ("test" if as_trained else None)
     if len(early_exit_threshold) > 1:
-        from tailmoe.training.early_exit_curve import early_exit_curve
+        from tailmoe.training.evaluation.early_exit_curve import early_exit_curve
         from tailmoe.training.figures.early_exit import early_exit_figure
 
         if backend != "torch":
@@ -115,9 +115,9 @@ def predict(
       tailmoe predict runs/quickstart *.png --on-bad-image skip --json all.json
       tailmoe predict runs/quickstart shoe.png --backend onnx
     """
-    from tailmoe.training.evaluation import load_runner
-    from tailmoe.training.prediction import predict_images
-    from tailmoe.training.terminal import prediction_lines
+    from tailmoe.training.cli.terminal import prediction_lines
+    from tailmoe.training.evaluation.evaluate import load_runner
+    from tailmoe.training.evaluation.predict import predict_images
 
     if top_k < 1:
         raise BadInputError(f"`--top-k` must be at least 1, got {top_k}.")

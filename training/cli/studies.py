@@ -21,7 +21,7 @@ from tailmoe.training.cli.options import (
 from tailmoe.training.errors import BadInputError
 
 if TYPE_CHECKING:
-    from tailmoe.training.results import StudyResults
+    from tailmoe.training.results.results import StudyResults
 
 
 def study(
@@ -73,7 +73,7 @@ def study(
     from tailmoe.hub_cards.model_card import write_cards
     from tailmoe.hub_cards.results_table import results_table, studies_table
     from tailmoe.training.recipe import load_recipe
-    from tailmoe.training.study import run_studies
+    from tailmoe.training.studies.study import run_studies
 
     several, json_is_file = len(recipes) > 1, json is None or json.suffix == ".json"
     if several and json is not None and json_is_file:
@@ -132,7 +132,7 @@ def ablation(
     chosen, seconds = read_seeds(seeds), read_seconds(time_limit)
     from tailmoe.hub_cards.ablation_table import ablation_table
     from tailmoe.hub_cards.model_card import write_cards
-    from tailmoe.training.ablation import run_ablation
+    from tailmoe.training.studies.ablation import run_ablation
 
     folder = output_dir or Path("runs") / f"{Path(recipe).stem}-ablation"
     options = validation_per_class, groups, jobs, seconds, lambda folder, _: write_cards(folder)
@@ -162,8 +162,8 @@ def compare(
     p < 0.01 on four data sets.
     """
     from tailmoe.hub_cards.pairs_table import CAPTION, pairs_table
-    from tailmoe.training import paired
     from tailmoe.training.figures.pairs import write_pair_figures
+    from tailmoe.training.studies import paired
 
     loaded = paired.load_pairs(studies)
     sys.stdout.write(f"{pairs_table(loaded)}\n\n{CAPTION}\n")

@@ -10,7 +10,7 @@ from tailmoe.training.cli.options import Overrides, RecipeName
 from tailmoe.training.logs import is_main_process
 
 if TYPE_CHECKING:
-    from tailmoe.training.results import RunResults
+    from tailmoe.training.results.results import RunResults
 
 
 def recipe(
@@ -25,7 +25,7 @@ def recipe(
       tailmoe recipe icl-cifar100-lt-100
       tailmoe recipe icl-cifar100-lt-100 > mine.yaml && tailmoe train mine.yaml
     """
-    from tailmoe.training.recipe_files import recipe_names, recipe_text, shipped_recipe
+    from tailmoe.training.recipes.shipped import recipe_names, recipe_text, shipped_recipe
 
     if name is not None:
         sys.stdout.write(recipe_text(name))

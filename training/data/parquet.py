@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 
 from tailmoe.training.data.images import check_images
 from tailmoe.training.data.long_tailed import Selection, class_counts, label_array, make_long_tailed
+from tailmoe.training.data.shot_groups import ShotBounds, shot_groups
 from tailmoe.training.data.sources import KNOWN, hub_id
 from tailmoe.training.data.splits import load_long_tailed
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.shot_groups import ShotBounds, shot_groups
 
 SPLITS_NAME = "splits.json"
 INDEXED = ("cifar10", "cifar100", "mnist")  # without a licence that lets anyone publish them again

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.figures.style import COLOURS, NAMED_CLASSES, count_ticks, save, short
-from tailmoe.training.shot_groups import ShotBounds
 
 
 def class_counts_figure(

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tailmoe.training.figures.style import COLOURS, open_axes, save
-from tailmoe.training.scores import ACCURACIES
+from tailmoe.training.results.scores import ACCURACIES
 
 LINES = {
     "many": (COLOURS[2], "^"),

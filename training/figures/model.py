@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel
 
 from tailmoe.training.data import DecodedImages, EncodedImages
-from tailmoe.training.evaluation import Normalization
+from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.figures.style import save, short
 
 EMBEDDED_CLASSES, IMAGES_OF_EACH = 10, 40

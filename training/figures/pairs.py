@@ -1,4 +1,4 @@
-"""Figures of studies with two arms, see `tailmoe.training.paired`."""
+"""Figures of studies with two arms, see `tailmoe.training.studies.paired`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tailmoe.training.figures.style import BASELINE_COLOUR, MODEL_COLOUR, open_axes, save
-from tailmoe.training.results import StudyResults
+from tailmoe.training.results.results import StudyResults
 
 BOXES = {"accuracy": ("accuracy (%)", 100), "expert_specialization_entropy": ("routing entropy", 1)}
 

@@ -8,7 +8,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from tailmoe.training.confusion import confusion_array
+from tailmoe.training.data.shot_groups import ShotBounds
+from tailmoe.training.evaluation.confusion import confusion_array
 from tailmoe.training.figures.style import (
     BASELINE_COLOUR,
     MODEL_COLOUR,
@@ -18,9 +19,8 @@ from tailmoe.training.figures.style import (
     save,
     short,
 )
-from tailmoe.training.results import RunResults
-from tailmoe.training.scores import percent
-from tailmoe.training.shot_groups import ShotBounds
+from tailmoe.training.results.results import RunResults
+from tailmoe.training.results.scores import percent
 
 NUMBERED_CELLS = 10
 ROWS_SHOWN = 1000  # of a confusion matrix: more than the picture has pixels

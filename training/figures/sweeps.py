@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tailmoe.training.ablation_record import Ablation, Change
 from tailmoe.training.figures.style import BASELINE_COLOUR, MODEL_COLOUR, open_axes, save
+from tailmoe.training.results.ablation import Ablation, Change
 
 PANELS_IN_A_ROW = 4
 

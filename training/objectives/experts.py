@@ -6,7 +6,7 @@ Shape letters: B batch, M experts, C classes.
 import torch.nn.functional as F
 from torch import Tensor
 
-from tailmoe.training.losses import at_least_float32, balanced_softmax_loss
+from tailmoe.training.objectives.losses import at_least_float32, balanced_softmax_loss
 
 
 def expert_cross_entropies(expert_logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,15 +9,15 @@ from transformers import PreTrainedConfig
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput
 from tailmoe.modeling.validation import check_at_least
-from tailmoe.training.losses import (
+from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
+from tailmoe.training.objectives.experts import expert_balanced_softmax, expert_cross_entropies
+from tailmoe.training.objectives.losses import (
     adaptive_diversity_loss,
     at_least_float32,
     collaboration_loss,
     competition_loss,
     confusion_contrastive_loss,
 )
-from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type, check_share
-from tailmoe.training.objectives.experts import expert_balanced_softmax, expert_cross_entropies
 from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.processes import gather_with_gradient
 

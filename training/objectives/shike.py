@@ -8,9 +8,9 @@ from transformers import PreTrainedConfig
 
 from tailmoe.modeling import ICLMoEImageClassifierOutput
 from tailmoe.modeling.validation import check_at_least
-from tailmoe.training.losses import collaboration_loss, hardest_negative_suppression_loss
 from tailmoe.training.objectives.checks import check_class_counts, check_model_type, check_share
 from tailmoe.training.objectives.experts import expert_balanced_softmax, expert_cross_entropies
+from tailmoe.training.objectives.losses import collaboration_loss, hardest_negative_suppression_loss
 from tailmoe.training.objectives.objective import Objective
 
 

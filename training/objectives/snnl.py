@@ -12,8 +12,8 @@ from transformers import PreTrainedConfig
 
 from tailmoe.modeling import SNNLMoEImageClassifierOutput
 from tailmoe.modeling.validation import check_at_least
-from tailmoe.training.losses import at_least_float32, soft_nearest_neighbor_loss
 from tailmoe.training.objectives.checks import check_choice, check_class_counts, check_model_type
+from tailmoe.training.objectives.losses import at_least_float32, soft_nearest_neighbor_loss
 from tailmoe.training.objectives.objective import Objective
 from tailmoe.training.objectives.processes import gather_with_gradient
 

@@ -9,7 +9,7 @@ import torch
 from tailmoe.training.data import DecodedImages, EncodedImages, encoded_images, load_images
 from tailmoe.training.data.encoded_images import available_cores, image_loader
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.evaluation import predict_split
+from tailmoe.training.evaluation.evaluate import predict_split
 
 
 @pytest.fixture

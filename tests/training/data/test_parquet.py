@@ -9,8 +9,8 @@ import pytest
 
 from tailmoe.training.data import class_counts, load_long_tailed, make_long_tailed
 from tailmoe.training.data.parquet import INDEXED, pixels_sha256, write_splits
+from tailmoe.training.data.shot_groups import shot_groups
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.shot_groups import shot_groups
 
 
 def image(shade, size=4):

@@ -1,0 +1,1 @@
+"""What runs, studies and ablations measured, as files."""

@@ -1,0 +1,1 @@
+"""Many trainings: over seeds, over changes, and what chance explains."""

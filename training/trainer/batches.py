@@ -1,0 +1,115 @@
+"""Batches on their way from the data loader to the model: augmented, normalised, mixed."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import BaseImageProcessor
+
+from tailmoe.training.augmentation.transforms import BatchAugmentation, draw_mixup, mixup
+from tailmoe.training.data.encoded_images import report_unreadable
+from tailmoe.training.data.normalization import Normalization
+from tailmoe.training.trainer.arguments import LongTailTrainingArguments
+
+AUGMENTED_AT_ONCE = 2**23  # bytes of images
+
+
+class AugmentedBatches:
+    """Augments the batches of a data loader, whole batches at once, each with the random numbers of its own step.
+
+    The batches of several steps are augmented together: each of the several hundred operations takes a time of its own,
+    on an accelerator more than the images do.
+
+    Args:
+        args: Of the Trainer.
+        augmentation: Of uint8 images.
+        normalization: What makes floats of them.
+    """
+
+    def __init__(self, args: LongTailTrainingArguments, augmentation: BatchAugmentation, normalization: Normalization):
+        self.args, self.augmentation, self.normalization = args, augmentation, normalization
+        self.source: Iterator | None = None
+        self.ready: deque[dict[str, Tensor]] = deque()
+
+    @classmethod
+    def of_arguments(cls, args: LongTailTrainingArguments, processor: BaseImageProcessor) -> Self:
+        """What the arguments ask for, on the images of an image processor."""
+        augmentation = BatchAugmentation(
+            crop_padding=args.crop_padding,
+            min_crop_area=args.min_crop_area,
+            horizontal_flip=args.horizontal_flip,
+            auto_augment=args.auto_augment,
+            cutout_size=args.cutout_size,
+            fill=tuple(round(255 * mean) for mean in processor.image_mean),
+        )
+        return cls(args, augmentation, Normalization(processor).to(args.device))
+
+    def take(self, source: Iterator, num_batches: int, step: int) -> list[dict[str, Tensor]]:
+        """The batches of the next update, fewer at the end of an epoch.
+
+        Args:
+            source: Iterator over an epoch's batches; a new one drops what was augmented ahead of the old.
+            num_batches: Batches of one update.
+            step: Updates done so far.
+        """
+        if source is not self.source:
+            self.source, self.ready = source, deque()
+        if len(self.ready) < num_batches:
+            batches = list(itertools.islice(source, num_batches))
+            batches += itertools.islice(source, self._batches_ahead(batches))
+            self.ready.extend(self._augment(batches, step))
+        return [self.ready.popleft() for _ in range(min(num_batches, len(self.ready)))]
+
+    def _batches_ahead(self, batches: list[dict[str, Tensor]]) -> int:
+        if not batches or not is_uint8(batches[0]):
+            return 0
+        updates = AUGMENTED_AT_ONCE // max(sum(batch["pixel_values"].nbytes for batch in batches), 1)
+        return max(updates - 1, 0) * len(batches)
+
+    def _augment(self, batches: list[dict[str, Tensor]], step: int) -> list[dict[str, Tensor]]:
+        report_unreadable(batches, self.args.on_bad_image)
+        if not batches or not is_uint8(batches[0]):
+            return batches
+        parameters = []
+        for index, batch in enumerate(batches):
+            ahead, part = divmod(index, self.args.gradient_accumulation_steps)
+            generator = self._generator(step + ahead, part)
+            parameters.append(self._draw(batch["pixel_values"], generator))
+            if self.args.mixup_alpha > 0:
+                permutation, weight = draw_mixup(len(batch["labels"]), self.args.mixup_alpha, generator)
+                batch |= {"permutation": permutation.to(self.args.device, non_blocking=True), "weight": weight}
+        images = torch.cat([batch["pixel_values"] for batch in batches])
+        parts = self.augmentation.apply(images, torch.cat(parameters)).split([len(each) for each in parameters])
+        return [batch | {"pixel_values": part} for batch, part in zip(batches, parts, strict=True)]
+
+    def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Parameters of a batch: of those that one process would draw for all processes' images, the own images'."""
+        count = len(images)
+        drawn = self.augmentation.draw(images[:1].expand(count * self.args.world_size, -1, -1, -1), generator)
+        return drawn[count * self.args.process_index :][:count]
+
+    def _generator(self, step: int, part: int) -> torch.Generator:
+        """Random numbers of one batch: a function of seed, step and batch of the step, nothing else."""
+        source = np.random.SeedSequence([self.args.seed, step, part, 0])
+        return torch.Generator().manual_seed(int(source.generate_state(1, np.uint64)[0] >> 1))
+
+    def finish(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch as the model takes it: normalised, and mixed if mixup's partners were drawn."""
+        batch = dict(batch)
+        report_unreadable([batch], self.args.on_bad_image)  # of a batch for evaluation, which was not augmented
+        if is_uint8(batch):
+            batch["pixel_values"] = self.normalization(batch["pixel_values"])
+        if "permutation" in batch:
+            permutation = batch.pop("permutation")
+            batch["pixel_values"] = mixup(batch["pixel_values"], permutation, batch["weight"])
+            batch["mixed_labels"] = batch["labels"][permutation]
+        return batch
+
+
+def is_uint8(batch: dict[str, Tensor]) -> bool:
+    """Whether the batch holds images that are not normalised yet."""
+    return "pixel_values" in batch and batch["pixel_values"].dtype == torch.uint8
