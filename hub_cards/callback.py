@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 
 from tailmoe.hub_cards.model_card import write_card
-from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation.evaluate import evaluate_images
@@ -161,7 +161,7 @@ def _measure(trainer: LongTailTrainer) -> dict | None:
 
 
 def _are_images(images: object) -> bool:
-    return isinstance(images, DecodedImages | EncodedImages)
+    return isinstance(images, DecodedImages | LazyImages)
 
 
 def _first(names: str | list[str] | None) -> str | None:

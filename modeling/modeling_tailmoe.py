@@ -48,7 +48,7 @@ class TailMoEPreTrainedModel(PreTrainedModel):
         self._no_split_modules &= {type(module).__name__ for module in self.modules()}
 
     def set_label_prior(self, label_prior: Sequence[float] | Tensor | None) -> None:
-        """Re-aim the logits at a known distribution of classes: `+ log(label_prior) - log(prior that they assume)`.
+        """Adjust the logits to a known distribution of classes: `+ log(label_prior) - log(prior that they assume)`.
 
         They assume that all classes are equally frequent, or as frequent as in training, as training left them. The prior
         is `config.label_prior`, saved with the model, and acts in evaluation mode; a loss is always of the logits as

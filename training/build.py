@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, set_seed
 from transformers.integrations import get_reporting_integration_callbacks
 
 from tailmoe.modeling import TailMoEImageProcessor
-from tailmoe.training.data import DecodedImages, EncodedImages, class_counts, load_images, load_long_tailed
+from tailmoe.training.data import DecodedImages, LazyImages, class_counts, load_images, load_long_tailed
 from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.data.splits import ImageSplits
 from tailmoe.training.errors import BadInputError, FaultError
@@ -32,8 +32,8 @@ LIBRARY_ERRORS += (AttributeError, ArithmeticError)
 class Images:
     """The images of a run, its image processor, and what its results say of its data."""
 
-    train: DecodedImages | EncodedImages
-    test: DecodedImages | EncodedImages
+    train: DecodedImages | LazyImages
+    test: DecodedImages | LazyImages
     processor: TailMoEImageProcessor
     description: DataDescription
 

@@ -101,7 +101,7 @@ def test_it_acts_on_predictions_alone(model, images):
     assert model(images).num_experts_used is None, "with gradients"
     with torch.no_grad():
         assert model(images).num_experts_used is not None
-        assert model(images, as_trained=True).num_experts_used is None
+        assert model(images, raw_logits=True).num_experts_used is None
         assert model(images, output_hidden_states=True).hidden_states is not None
         assert model.train()(images).num_experts_used is None
         model.eval()

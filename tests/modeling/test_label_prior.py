@@ -1,4 +1,4 @@
-"""Logits re-aimed at a known distribution of classes, wherever the model runs, and never in a loss."""
+"""Logits adjusted to a known distribution of classes, wherever the model runs, and never in a loss."""
 
 import json
 
@@ -97,7 +97,7 @@ def test_an_objective_of_a_frozen_stage_asks_for_the_logits_as_trained(make_icl,
     model = make_icl(class_counts=COUNTS)
     expected = model(images).expert_logits
     model.set_label_prior(TARGET)
-    assert torch.equal(model(images, as_trained=True).expert_logits, expected)
+    assert torch.equal(model(images, raw_logits=True).expert_logits, expected)
 
 
 def test_a_class_of_share_zero_is_never_answered_and_all_stays_finite(make_model, images):

@@ -237,8 +237,8 @@ def test_a_model_with_a_label_prior_is_shown_as_aimed_at_it(monkeypatch):
 
     classifier = Classifier(str(MODELS / "icl-moe-fashion-mnist-lt"))
     image, equal = Image.open(EXAMPLES / "shirt.png"), torch.full((10,), 0.1)
-    as_trained = classifier.probabilities(classifier.view(image).logits, equal)
+    raw_logits = classifier.probabilities(classifier.view(image).logits, equal)
     classifier.model.set_label_prior([0] + [1] * 9)
     view = classifier.view(image)
     assert view.logits.softmax(-1)[0] < 1e-30
-    torch.testing.assert_close(classifier.probabilities(view.logits, equal), as_trained)
+    torch.testing.assert_close(classifier.probabilities(view.logits, equal), raw_logits)

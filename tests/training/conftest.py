@@ -21,7 +21,7 @@ description: A run of seconds.
 model: {model_type: icl_moe, num_channels: 1, image_size: 28, hidden_sizes: [4, 4, 8], depths: [1, 1, 1], num_experts: 2}
 data: {name: DATA}
 training: {num_train_epochs: 4, learning_rate: 0.05, per_device_train_batch_size: 32, auto_augment: false}
-objective: {type: icl, balanced_heads: last}
+objective: {type: icl, balanced_heads: decoupled}
 baseline:
   title: cross-entropy
   description: One network, plain cross-entropy.
@@ -65,7 +65,7 @@ def processor():
 
 @pytest.fixture
 def icl(fashion):
-    """A tiny ICL-MoE and its objective, with a last stage."""
+    """A tiny ICL-MoE and its objective, with a decoupled stage."""
     torch.manual_seed(0)
     config = ICLMoEConfig(
         num_channels=1,
@@ -76,7 +76,7 @@ def icl(fashion):
         num_labels=10,
         class_counts=class_counts(fashion["train"], 10),
     )
-    return ICLMoEForImageClassification(config), ICLObjective(config, balanced_heads="last")
+    return ICLMoEForImageClassification(config), ICLObjective(config, balanced_heads="decoupled")
 
 
 @pytest.fixture

@@ -46,5 +46,5 @@ def loss_figures(device: str, repeats: int) -> list[dict]:
         figures.append(figure(name, "steps/s", 1, times, shape=list(tensor.shape)))
     _, objective = make_network(cifar_config(), device)
     outputs = ICLMoEImageClassifierOutput(representation_logits=logits, expert_features=features)
-    times = times_in_turn({"ours": lambda: objective.observe(outputs, few)}, device, repeats)
+    times = times_in_turn({"ours": lambda: objective.update_state(outputs, few)}, device, repeats)
     return [*figures, figure("prototypes and confusion", "steps/s", 1, times, shape=list(features.shape))]

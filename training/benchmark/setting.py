@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification, TailMoEImageProcessor
 from tailmoe.training.data import DecodedImages, load_long_tailed, long_tailed_counts
-from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.data.lazy_images import available_cores
 from tailmoe.training.objectives import ICLObjective
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
 

@@ -71,7 +71,7 @@ def plain_loop(
         batch = {name: value.to(device) for name, value in next(batches).items()}
         outputs = model(batch["pixel_values"])
         sum(objective(outputs, batch["labels"], progress=0.5).values()).backward()
-        objective.observe(outputs, batch["labels"])
+        objective.update_state(outputs, batch["labels"])
         optimizer.step()
         optimizer.zero_grad()
 

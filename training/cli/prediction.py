@@ -72,26 +72,26 @@ def evaluate(
     from tailmoe.training.cli.terminal import early_exit_table, metrics_lines
     from tailmoe.training.evaluation.evaluate import data_of_run, evaluate_model
 
-    as_trained = data is None
-    images = data_of_run(model) if as_trained else {"name": data}
+    raw_logits = data is None
+    images = data_of_run(model) if raw_logits else {"name": data}
     images |= given(
         image_column=image_column, label_column=label_column, config_name=config_name, class_depth=class_depth
     )
-    split = split or ("test" if as_trained else None)
+    split = split or ("test" if raw_logits else None)
     if len(early_exit_threshold) > 1:
         from tailmoe.training.evaluation.early_exit_curve import early_exit_curve
         from tailmoe.training.figures.early_exit import early_exit_figure
 
         if backend != "torch":
             raise BadInputError(f"`--early-exit-threshold` is for `--backend torch`, got {backend}.")
-        curve = early_exit_curve(model, early_exit_threshold, images, split, on_bad_image, as_trained)
+        curve = early_exit_curve(model, early_exit_threshold, images, split, on_bad_image, raw_logits)
         sys.stdout.write("\n".join(early_exit_table(curve)) + "\n")
         write_json(json, curve)
         if json is not None:
             early_exit_figure(curve, json.with_suffix(".png"))
         return
     threshold = early_exit_threshold[0] if early_exit_threshold else None
-    metrics = evaluate_model(model, images, split, on_bad_image, backend, threshold, as_trained)
+    metrics = evaluate_model(model, images, split, on_bad_image, backend, threshold, raw_logits)
     sys.stdout.write("\n".join(metrics_lines(metrics)) + "\n")
     write_json(json, metrics)
 

@@ -5,10 +5,10 @@ import importlib
 # imported when asked for: counts and splits must not wait for torch and transformers
 HOMES = {
     "DecodedImages": "images",
-    "EncodedImages": "encoded_images",
+    "LazyImages": "lazy_images",
     "class_counts": "long_tailed",
     "decode_image": "images",
-    "load_images": "encoded_images",
+    "load_images": "lazy_images",
     "load_long_tailed": "splits",
     "long_tailed_counts": "long_tailed",
     "make_long_tailed": "long_tailed",

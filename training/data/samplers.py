@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import RandomSampler, Sampler, WeightedRandomSampler
 from transformers import TrainingArguments
 
-from tailmoe.training.data.encoded_images import EncodedImages
 from tailmoe.training.data.images import DecodedImages
+from tailmoe.training.data.lazy_images import LazyImages
 from tailmoe.training.data.streaming import KEPT
 from tailmoe.training.errors import BadInputError
 
@@ -94,7 +94,7 @@ class BlockSampler(Sampler):
         return np.concatenate([generator.permutation(window) for window in windows])
 
 
-def make_sampler(images: DecodedImages | EncodedImages, args: TrainingArguments, left_out: int = 0) -> Sampler:
+def make_sampler(images: DecodedImages | LazyImages, args: TrainingArguments, left_out: int = 0) -> Sampler:
     """The sampler that `args.train_sampler` names, of `args.data_seed`, or of `args.seed` where that is None.
 
     Args:
@@ -105,7 +105,7 @@ def make_sampler(images: DecodedImages | EncodedImages, args: TrainingArguments,
     Raises:
         BadInputError: If rare classes should be drawn more often from images that are read in blocks.
     """
-    blocks = images.blocks if isinstance(images, EncodedImages) else None
+    blocks = images.blocks if isinstance(images, LazyImages) else None
     seed = args.seed if args.data_seed is None else args.data_seed
     if args.train_sampler != "shuffle":
         if blocks is not None:

@@ -42,7 +42,7 @@ def operations(model: PreTrainedModel, processor: BaseImageProcessor) -> tuple[l
     with FlopCounterMode(display=False) as counter:
         asked = [counter.get_total_flops() for _ in model.ask_experts(pixel_values)]
     with FlopCounterMode(display=False) as counter:
-        model(pixel_values, as_trained=True)
+        model(pixel_values, raw_logits=True)
     return asked, counter.get_total_flops()
 
 

@@ -19,7 +19,7 @@ def early_exit_curve(
     data: dict,
     split: str | None = "test",
     on_bad_image: str = "error",
-    as_trained: bool = True,
+    raw_logits: bool = True,
 ) -> dict:
     """Metrics of a saved model at several thresholds and without early exit, with the environment they were measured in.
 
@@ -32,7 +32,7 @@ def early_exit_curve(
     model, processor = load_model(model_name)
     for threshold in thresholds:  # a wrong one is told before anything is measured
         set_early_exit(model, threshold)
-    images = images_for_model(model_name, model, processor, data, split, on_bad_image, as_trained)
+    images = images_for_model(model_name, model, processor, data, split, on_bad_image, raw_logits)
     counts = getattr(model.config, "class_counts", None)
     bounds, results = shot_bounds_of(model_name, counts), []
     for threshold in tqdm([None, *sorted(thresholds)], desc="Thresholds", leave=False, disable=None):

@@ -17,8 +17,8 @@ from transformers import (
 from transformers.utils import cached_file
 
 import tailmoe.modeling  # noqa: F401 (registers our models)
-from tailmoe.training.data import DecodedImages, EncodedImages, load_images, load_long_tailed
-from tailmoe.training.data.encoded_images import image_loader, report_unreadable
+from tailmoe.training.data import DecodedImages, LazyImages, load_images, load_long_tailed
+from tailmoe.training.data.lazy_images import image_loader, report_unreadable
 from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.data.splits import load_split
@@ -77,7 +77,7 @@ def load_runner(name: str, backend: str = "torch") -> tuple[Runner, PreTrainedMo
 @torch.inference_mode()
 def predict_split(
     run: Runner,
-    images: DecodedImages | EncodedImages,
+    images: DecodedImages | LazyImages,
     processor: BaseImageProcessor,
     device: torch.device | str = "cpu",
     on_bad_image: str = "error",
@@ -98,7 +98,7 @@ def predict_split(
 def evaluate_images(
     model: PreTrainedModel,
     processor: BaseImageProcessor,
-    images: DecodedImages | EncodedImages,
+    images: DecodedImages | LazyImages,
     class_counts: list[int] | None,
     on_bad_image: str = "error",
     run: Runner | None = None,
@@ -132,18 +132,18 @@ def evaluate_model(
     on_bad_image: str = "error",
     backend: str = "torch",
     early_exit_threshold: float | None = None,
-    as_trained: bool = True,
+    raw_logits: bool = True,
 ) -> dict:
     """Metrics of a saved model on a data set, and `shot_bounds`, those of the images that it was trained on.
 
     Args:
         model_name: A run's folder or a Hub id.
-        data: Arguments of `load_long_tailed`; of `load_split` if not `as_trained`.
-        split: `"train"` or `"test"`; as in `load_split` if not `as_trained`.
+        data: Arguments of `load_long_tailed`; of `load_split` if not `raw_logits`.
+        split: `"train"` or `"test"`; as in `load_split` if not `raw_logits`.
         on_bad_image: `"error"` or `"skip"`.
         backend: `"torch"` or `"onnx"`.
         early_exit_threshold: Takes the place of the model's own.
-        as_trained: Measure a split as training makes it, with images held out where the data has no test split. Otherwise
+        raw_logits: Measure a split as training makes it, with images held out where the data has no test split. Otherwise
             all images of the data, or of one of its own splits.
 
     Raises:
@@ -157,7 +157,7 @@ def evaluate_model(
     run, model, processor = load_runner(model_name, backend)
     if early_exit_threshold is not None:
         set_early_exit(model, early_exit_threshold)
-    images = images_for_model(model_name, model, processor, data, split, on_bad_image, as_trained)
+    images = images_for_model(model_name, model, processor, data, split, on_bad_image, raw_logits)
     counts = getattr(model.config, "class_counts", None)
     bounds = shot_bounds_of(model_name, counts)
     metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
@@ -171,17 +171,17 @@ def images_for_model(
     data: dict,
     split: str | None,
     on_bad_image: str,
-    as_trained: bool,
-) -> DecodedImages | EncodedImages:
+    raw_logits: bool,
+) -> DecodedImages | LazyImages:
     """A split as the model sees it, labelled with the model's class ids.
 
     Args, Raises: As `evaluate_model`.
     """
-    if as_trained and split == "validation":
+    if raw_logits and split == "validation":
         raise BadInputError(
             "`--split validation` is of data that is given by `--data`; a run has the splits train and test."
         )
-    dataset = load_long_tailed(**data)[split] if as_trained else load_split(**data, split=split)
+    dataset = load_long_tailed(**data)[split] if raw_logits else load_split(**data, split=split)
     known = {name: int(index) for name, index in model.config.label2id.items()}
     names = dataset.features["label"].names
     unknown = [names[label] for label in dataset.unique("label") if names[label] not in known]

@@ -10,7 +10,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel
 
-from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.figures.style import save, short
 
@@ -22,7 +22,7 @@ LEAST_POINTS = 5  # fewer say nothing
 def write_model_figures(
     models: dict[str, PreTrainedModel],
     processor: BaseImageProcessor,
-    images: DecodedImages | EncodedImages,
+    images: DecodedImages | LazyImages,
     label_names: Sequence[str],
     folder: Path,
 ) -> list[Path]:

@@ -1,6 +1,6 @@
 """Objectives: modules that turn a model's outputs into named, weighted loss terms and hold the state they need.
 
-`forward` gives the terms, `observe` updates the state; the Trainer calls one, then the other, at every training step.
+`forward` gives the terms, `update_state` updates the state; the Trainer calls one, then the other, at every training step.
 Neither waits for the device, so that a step can be recorded as a CUDA graph: which terms act (`active_terms`) is
 all that is decided on the host.
 Buffers (prototypes, confusion) and parameters (a learned temperature) are saved in every checkpoint.

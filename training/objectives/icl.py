@@ -38,10 +38,10 @@ class ICLObjective(Objective):
         config: Configuration of the model; its `class_counts` must be known.
         diversity_until: The diversity term acts before this progress (paper: 30 of 200 epochs).
         contrast_from: The contrastive term acts from this progress on (paper: 120 of 200 epochs).
-        balanced_heads: `"along"` trains the balanced heads on detached features during the whole run; `"last"` trains
+        balanced_heads: `"joint"` trains the balanced heads on detached features during the whole run; `"decoupled"` trains
             them alone, on frozen features, from `balance_from` on, as the authors' code does. Short runs were better
             with the first (FashionMNIST-LT, 16 epochs, validation images: 77.8 against 71.7 %).
-        balance_from: Start of the last stage (paper: the last tenth); ignored with `"along"`.
+        balance_from: Start of the decoupled stage (paper: the last tenth); ignored with `"joint"`.
         competition: Whether experts compete for the mean of the `"batch"` or for each `"sample"`. The first was
             better (likewise: 77.8 against 70.3 %): experts that win single samples leave the others untrained. `"none"`:
             each expert has its own cross-entropy, whose gradients `competition_weight` M^2 equals for equal experts.
@@ -57,7 +57,7 @@ class ICLObjective(Objective):
             divided by M^2; a weight of M^2 makes up for that, which short schedules need.
     """
 
-    model_options: ClassVar[dict[str, bool]] = {"as_trained": True}  # the last stage is in evaluation mode
+    model_options: ClassVar[dict[str, bool]] = {"raw_logits": True}  # the decoupled stage is in evaluation mode
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class ICLObjective(Objective):
         diversity_until: float = 0.15,
         contrast_from: float = 0.6,
         contrast_alone: bool = False,
-        balanced_heads: Literal["along", "last"] = "along",
+        balanced_heads: Literal["joint", "decoupled"] = "joint",
         balance_from: float = 0.9,
         competition: Literal["batch", "sample", "none"] = "batch",
         contrast_anchor: Literal["sample", "class_mean"] = "sample",
@@ -89,7 +89,7 @@ class ICLObjective(Objective):
         )
         if contrast_alone and contrast_weight == 0:
             raise ValueError("`contrast_alone` needs a `contrast_weight` above 0, got 0: no term would be left.")
-        check_choice("balanced_heads", balanced_heads, ("along", "last"))
+        check_choice("balanced_heads", balanced_heads, ("joint", "decoupled"))
         check_choice("competition", competition, ("batch", "sample", "none"))
         check_choice("contrast_anchor", contrast_anchor, ("sample", "class_mean"))
         check_choice("diversity_of", diversity_of, ("features", "deviations"))
@@ -124,13 +124,13 @@ class ICLObjective(Objective):
         following = torch.arange(1, self.num_hard_negatives + 1) + torch.arange(classes)[:, None]
         self.register_buffer("hard_negatives", (following % classes).repeat(experts, 1, 1))  # (M, C, k)
 
-    def last_stage_from(self) -> float:
+    def decoupled_from(self) -> float:
         """Progress from which only the balanced heads train; 1 when there is no such stage."""
-        return self.balance_from if self.balanced_heads == "last" else 1.0
+        return self.balance_from if self.balanced_heads == "decoupled" else 1.0
 
     def active_terms(self, progress: float) -> tuple[str, ...]:
         """Names of the loss terms that act at `progress`."""
-        if progress >= self.last_stage_from():
+        if progress >= self.decoupled_from():
             return ("balance",)
         together = not (self.contrast_alone and progress >= self.contrast_from)
         acts = {
@@ -139,7 +139,7 @@ class ICLObjective(Objective):
             "collaboration": together and self.collaboration_weight > 0,
             "diversity": together and self.diversity_weight > 0 and progress < self.diversity_until,
             "contrast": self.contrast_weight > 0 and progress >= self.contrast_from,
-            "balance": self.balanced_heads == "along",
+            "balance": self.balanced_heads == "joint",
         }
         return tuple(name for name, acting in acts.items() if acting)
 
@@ -176,7 +176,7 @@ class ICLObjective(Objective):
         return terms
 
     @torch.no_grad()
-    def observe(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
+    def update_state(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
         """Move the state of the classes in this batch, of all processes, towards the batch's mean.
 
         The confusion matrix holds mean probabilities and not counts of mistakes, so that a class with few images, or

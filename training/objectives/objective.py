@@ -38,8 +38,8 @@ class Objective(nn.Module):
         buffer.copy_(value)
         return changed
 
-    def last_stage_from(self) -> float:
-        """Progress from which the last stage runs; 1 when the whole run is one stage."""
+    def decoupled_from(self) -> float:
+        """Progress from which the decoupled stage runs; 1 when the whole run is one stage."""
         return 1.0
 
     def active_terms(self, progress: float) -> tuple[str, ...]:
@@ -63,5 +63,5 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
-    def observe(self, outputs: ModelOutput, labels: Tensor) -> None:
+    def update_state(self, outputs: ModelOutput, labels: Tensor) -> None:
         """Update the running state, if there is any, after the terms of the step."""

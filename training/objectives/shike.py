@@ -27,7 +27,7 @@ class SHIKEObjective(Objective):
         balance_from: Progress from which the balanced heads train (180 of 200 epochs).
     """
 
-    model_options: ClassVar[dict[str, bool]] = {"as_trained": True}  # the last stage is in evaluation mode
+    model_options: ClassVar[dict[str, bool]] = {"raw_logits": True}  # the decoupled stage is in evaluation mode
     training_logit_adjustment = 1.0
 
     def __init__(self, config: PreTrainedConfig, suppression_weight: float = 10.0, balance_from: float = 0.9):
@@ -41,7 +41,7 @@ class SHIKEObjective(Objective):
         self.suppression_weight, self.balance_from = suppression_weight, balance_from
         self.register_buffer("class_counts", torch.tensor(config.class_counts, dtype=torch.float))
 
-    def last_stage_from(self) -> float:
+    def decoupled_from(self) -> float:
         """Progress from which only the balanced heads train."""
         return self.balance_from
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.data.lazy_images import available_cores
 from tailmoe.training.errors import EXPECTED, exit_status
 from tailmoe.training.logs import set_up_logging
 from tailmoe.training.recipe import Recipe

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.data.lazy_images import available_cores
 from tailmoe.training.errors import BadInputError, FailedTrainingsError, InterruptedTraining, TimeLimitReached
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.results.environment import current_commit

@@ -62,8 +62,8 @@ class LongTailTrainingArguments(TrainingArguments):
         },
     )
     lr_gamma: float = field(default=0.1, metadata={"help": "Factor on the learning rate at each of lr_milestones."})
-    last_stage_learning_rate: float = field(
-        default=0.1, metadata={"help": "First learning rate of the objective's last stage, if it has one."}
+    decoupled_learning_rate: float = field(
+        default=0.1, metadata={"help": "First learning rate of the objective's decoupled stage, if it has one."}
     )
     crop_padding: int = field(default=4, metadata={"help": "Random crop after this much zero padding; 0 for none."})
     min_crop_area: float = field(
@@ -135,11 +135,13 @@ class LongTailTrainingArguments(TrainingArguments):
             setattr(self, name, value)
 
     def expect_stages(self, objective: nn.Module | None) -> None:
-        """Let several processes look for parameters without a gradient where the last stage of an objective has such."""
+        """Let several processes look for parameters without a gradient where the decoupled stage of an objective has such."""
         if self.world_size > 1 and self.ddp_find_unused_parameters is None:
-            last_stage = objective is not None and objective.last_stage_from() < 1
-            reason = f"{'a last stage trains a part' if last_stage else 'each step trains the whole'} of the network"
-            self.adjust("ddp_find_unused_parameters", last_stage, reason)
+            decoupled = objective is not None and objective.decoupled_from() < 1
+            reason = (
+                f"{'a decoupled stage trains a part' if decoupled else 'each step trains the whole'} of the network"
+            )
+            self.adjust("ddp_find_unused_parameters", decoupled, reason)
 
     def shot_bounds(self, class_counts: list[int]) -> ShotBounds:
         """Which classes are many-, medium- and few-shot."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor
 
 from tailmoe.training.augmentation.transforms import BatchAugmentation, draw_mixup, mixup
-from tailmoe.training.data.encoded_images import report_unreadable
+from tailmoe.training.data.lazy_images import report_unreadable
 from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
 

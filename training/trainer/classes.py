@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
-from tailmoe.training.data import DecodedImages, EncodedImages, class_counts
+from tailmoe.training.data import DecodedImages, LazyImages, class_counts
 from tailmoe.training.errors import BadInputError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def label_names(dataset: object) -> list[str] | None:
 def learn_classes(
     model: PreTrainedModel,
     objective: nn.Module | None,
-    images: DecodedImages | EncodedImages | None,
+    images: DecodedImages | LazyImages | None,
     names: list[str] | None,
 ) -> list[int] | None:
     """Let model and objective know the classes of the training images; the log tells what that replaces.

@@ -26,8 +26,8 @@ class TrainingLoss:
         self.batches: Counter[str] = Counter()
 
     def begin_step(self, model: nn.Module, progress: float) -> tuple[str, ...]:
-        """The terms that act; frozen features of a last stage keep the statistics of batch normalisation, too."""
-        if model.training != (self.objective is None or progress < self.objective.last_stage_from()):
+        """The terms that act; frozen features of a decoupled stage keep the statistics of batch normalisation, too."""
+        if model.training != (self.objective is None or progress < self.objective.decoupled_from()):
             model.train(not model.training)
         return ("model_loss",) if self.objective is None else self.objective.active_terms(progress)
 
@@ -42,7 +42,7 @@ class TrainingLoss:
             _, mixed_terms = self._terms(model, pixel_values, inputs["mixed_labels"], progress, active, outputs)
             terms = {name: weight * term + (1 - weight) * mixed_terms[name] for name, term in terms.items()}
         if self.objective is not None:
-            self.objective.observe(outputs, labels)
+            self.objective.update_state(outputs, labels)
         for name, term in terms.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros((), device=term.device)

@@ -5,7 +5,7 @@ from accelerate.utils import broadcast
 from torch import nn
 from transformers import EvalPrediction
 
-from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation.metrics import accuracy_metrics, classification_metrics
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
@@ -24,7 +24,7 @@ def trainer_metrics(
 def check_best_metric(args: LongTailTrainingArguments, images: object, class_counts: list[int] | None) -> None:
     """Raise `BadInputError` if `trainer_metrics` will not give the metric that the arguments choose a model by."""
     name = args.metric_for_best_model
-    if name is None or class_counts is None or not isinstance(images, DecodedImages | EncodedImages):
+    if name is None or class_counts is None or not isinstance(images, DecodedImages | LazyImages):
         return
     known = {"loss"}
     if not args.prediction_loss_only:

@@ -34,7 +34,7 @@ def add_objective(optimizer: torch.optim.Optimizer, objective: nn.Module | None)
 def papers_scheduler(
     args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer, last_from: float
 ) -> torch.optim.lr_scheduler.LambdaLR | None:
-    """The scheduler of a run with a last stage, from progress `last_from` below 1 on, or with `lr_milestones`; else None."""
+    """The scheduler of a run with a decoupled stage, from progress `last_from` below 1 on, or with `lr_milestones`; else None."""
     if last_from < 1:
         return two_stage_scheduler(args, num_steps, optimizer, last_from)
     return None if args.lr_milestones is None else multi_step_scheduler(args, num_steps, optimizer)
@@ -57,34 +57,34 @@ def multi_step_scheduler(
 def two_stage_scheduler(
     args: LongTailTrainingArguments, num_steps: int, optimizer: torch.optim.Optimizer, last_from: float
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The scheduler of a run with a last stage, from progress `last_from` on.
+    """The scheduler of a run with a decoupled stage, from progress `last_from` on.
 
     Raises:
         BadInputError: If the arguments ask for another schedule than plain cosine.
     """
     if args.lr_scheduler_type != "cosine":
         raise BadInputError(
-            "`lr_scheduler_type` must be cosine with an objective that has a last stage, "
+            "`lr_scheduler_type` must be cosine with an objective that has a decoupled stage, "
             f"got {args.lr_scheduler_type.value}."
         )
     if args.lr_scheduler_kwargs:
         raise BadInputError(
-            "`lr_scheduler_kwargs` must be left out with an objective that has a last stage, "
+            "`lr_scheduler_kwargs` must be left out with an objective that has a decoupled stage, "
             f"got {args.lr_scheduler_kwargs}."
         )
-    restart = args.last_stage_learning_rate / args.learning_rate
+    restart = args.decoupled_learning_rate / args.learning_rate
     factor = two_stage_cosine(num_steps, args.get_warmup_steps(num_steps), last_from, restart)
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def two_stage_cosine(num_steps: int, warmup_steps: int, last_from: float, restart: float) -> Callable[[int], float]:
-    """Factor on the learning rate at each step: warm-up, cosine to 0, then another cosine for the last stage.
+    """Factor on the learning rate at each step: warm-up, cosine to 0, then another cosine for the decoupled stage.
 
     Args:
         num_steps: Of the whole run.
         warmup_steps: Over which the factor rises from 0 to 1.
-        last_from: Progress, in [0, 1), from which the last stage runs.
-        restart: Factor at the start of the last stage.
+        last_from: Progress, in [0, 1), from which the decoupled stage runs.
+        restart: Factor at the start of the decoupled stage.
     """
     warmup = warmup_steps / num_steps
 

@@ -37,8 +37,8 @@ def check_sharding(trainer: Trainer, objective: nn.Module | None) -> None:
     hindrances = {
         "`lora_rank`": args.lora_rank > 0,
         # torch 2.13 loads no optimizer in which a parameter that trains later has no state yet
-        "an objective's last stage (`balanced_heads: last`)": objective is not None
-        and objective.last_stage_from() < 1,
+        "an objective's decoupled stage (`balanced_heads: decoupled`)": objective is not None
+        and objective.decoupled_from() < 1,
         "parameters of the objective, such as a learned temperature": objective is not None
         and any(True for _ in objective.parameters()),
     }

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import BaseImageProcessor, PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
 
-from tailmoe.training.data import DecodedImages, EncodedImages
-from tailmoe.training.data.encoded_images import loaded, place_images
+from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.images import whole_batch
+from tailmoe.training.data.lazy_images import loaded, place_images
 from tailmoe.training.data.samplers import lone_images, make_sampler
 from tailmoe.training.evaluation.inference import with_fast_layout
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
@@ -49,7 +49,7 @@ class LongTailTrainer(Trainer):
     Args:
         model: An image classification model, ours or any of transformers.
         args: The training arguments.
-        train_dataset: A `datasets.Dataset`, `DecodedImages` or `EncodedImages`; None to evaluate only.
+        train_dataset: A `datasets.Dataset`, `DecodedImages` or `LazyImages`; None to evaluate only.
         eval_dataset: Likewise, or a dict of such splits; `evaluate` and `predict` take them too.
         processing_class: The model's image processor.
         objective: A module with the methods of `Objective`; the model's own loss if None.
@@ -73,8 +73,8 @@ class LongTailTrainer(Trainer):
         self,
         model: PreTrainedModel,
         args: LongTailTrainingArguments,
-        train_dataset: datasets.Dataset | DecodedImages | EncodedImages | None = None,
-        eval_dataset: datasets.Dataset | DecodedImages | EncodedImages | dict | None = None,
+        train_dataset: datasets.Dataset | DecodedImages | LazyImages | None = None,
+        eval_dataset: datasets.Dataset | DecodedImages | LazyImages | dict | None = None,
         processing_class: BaseImageProcessor | None = None,
         objective: nn.Module | None = None,
         **kwargs,
@@ -192,8 +192,8 @@ class LongTailTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """As in transformers, or with `lr_milestones`; an objective with a last stage gets a schedule of its own for that stage."""
-        last_from = 1.0 if self.objective is None else self.objective.last_stage_from()
+        """As in transformers, or with `lr_milestones`; an objective with a decoupled stage gets a schedule of its own for that stage."""
+        last_from = 1.0 if self.objective is None else self.objective.decoupled_from()
         if self.lr_scheduler is None:
             self.lr_scheduler = papers_scheduler(self.args, num_training_steps, optimizer or self.optimizer, last_from)
             self._created_lr_scheduler = self.lr_scheduler is not None

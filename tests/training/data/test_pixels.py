@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageCms
 
 from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification, TailMoEImageProcessor
-from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.evaluation.evaluate import load_runner, predict_split
 from tailmoe.training.evaluation.predict import predict_images
@@ -145,7 +145,7 @@ def test_all_that_reads_a_file_answers_alike(file, runners, demo, snippet, capsy
         trained_on = model(Normalization(processor)(images.pixel_values)).logits[0].softmax(-1).tolist()
         as_documented = model(**processor(str(file), return_tensors="pt")).logits[0].softmax(-1).tolist()
     answers = {"an image processor": as_documented, "the demo": demo(str(file))}
-    encoded = EncodedImages(split, processor).__getitems__([0])
+    encoded = LazyImages(split, processor).__getitems__([0])
     assert torch.equal(encoded["pixel_values"], images.pixel_values)
     answers["evaluate"] = predict_split(run, images, processor)["logits"][0].softmax(-1).tolist()
     for backend, (each, *_) in runners.items():

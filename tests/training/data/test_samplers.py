@@ -6,7 +6,7 @@ from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 
 from tailmoe.training import LongTailTrainingArguments
-from tailmoe.training.data import DecodedImages, EncodedImages
+from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.samplers import POWERS, ClassSampler
 
 COUNTS = torch.tensor([8000, 1500, 400, 100])
@@ -54,7 +54,7 @@ def test_processes_share_one_order():
 
 @pytest.mark.parametrize(
     ("sampler", "share", "kind", "step"),
-    [("class_balanced", 0.5, DecodedImages, 7), ("square_root", 0.0, EncodedImages, 3)],
+    [("class_balanced", 0.5, DecodedImages, 7), ("square_root", 0.0, LazyImages, 3)],
 )
 def test_a_stopped_run_ends_as_one_never_stopped(make_trainer, icl, tmp_path, stop_at, sampler, share, kind, step):
     options = {"train_sampler": sampler, "image_memory_share": share, "num_train_epochs": 2}

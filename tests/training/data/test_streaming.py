@@ -9,8 +9,8 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from torch.utils.data import DataLoader
 
-from tailmoe.training.data import EncodedImages, load_images, load_long_tailed, samplers, streaming
-from tailmoe.training.data.encoded_images import image_loader
+from tailmoe.training.data import LazyImages, load_images, load_long_tailed, samplers, streaming
+from tailmoe.training.data.lazy_images import image_loader
 from tailmoe.training.data.samplers import BlockSampler
 from tailmoe.training.errors import BadInputError
 
@@ -29,7 +29,7 @@ def parquet_files(tmp_path_factory, fashion):
 @pytest.fixture
 def streamed(parquet_files, fashion, processor):
     splits = load_long_tailed(str(parquet_files), streaming=True)
-    return EncodedImages(splits["train"], processor)
+    return LazyImages(splits["train"], processor)
 
 
 def test_a_streamed_split_has_the_labels_classes_and_pixels_of_the_files(parquet_files, fashion, processor, caplog):
@@ -40,8 +40,8 @@ def test_a_streamed_split_has_the_labels_classes_and_pixels_of_the_files(parquet
         assert {name: rows.features[name] for name in ("image", "label")} == fashion[split].features
         assert rows["label"][:] == fashion[split]["label"][:]
     streamed = load_images(splits["train"], processor, memory_share=0)
-    assert type(streamed) is EncodedImages
-    plain = EncodedImages(fashion["train"], processor)
+    assert type(streamed) is LazyImages
+    plain = LazyImages(fashion["train"], processor)
     order = np.random.default_rng(0).permutation(len(plain)).tolist()
     assert torch.equal(streamed.__getitems__(order)["pixel_values"], plain.__getitems__(order)["pixel_values"])
     assert len(set(streamed.blocks)) == 2 * -(-len(plain) // 2 // 8)
@@ -113,7 +113,7 @@ def test_an_unreadable_image_is_named_with_its_row_and_file(tmp_path, processor)
     images = [{"bytes": b"no image", "path": None}] * 3
     datasets.Dataset.from_dict({"image": images, "label": [0] * 3}, features).to_parquet(tmp_path / "a.parquet")
     split = load_long_tailed(str(tmp_path / "a.parquet"), streaming=True)["train"]
-    unreadable = EncodedImages(split, processor).__getitems__([1])["unreadable"]
+    unreadable = LazyImages(split, processor).__getitems__([1])["unreadable"]
     assert "(row 1 of row group 0 of " in unreadable[0] or "(row 2 of row group 0 of " in unreadable[0]
     assert unreadable[0].endswith("a.parquet): it is not an image that Pillow knows")
 
@@ -124,10 +124,10 @@ def test_a_data_set_on_the_hub_is_read_without_downloading_it(hub, parquet_files
     HfApi().create_repo("zoo/pictures", repo_type="dataset")
     HfApi().upload_folder(repo_id="zoo/pictures", repo_type="dataset", folder_path=parquet_files, path_in_repo="data")
     splits = load_long_tailed("zoo/pictures", streaming=True)
-    images = EncodedImages(splits["train"], processor)
+    images = LazyImages(splits["train"], processor)
     assert images.labels.tolist() == fashion["train"]["label"][:]
     pixels = torch.cat([batch["pixel_values"] for batch in image_loader(images, 64)])  # by other processes
-    plain = EncodedImages(fashion["train"], processor)
+    plain = LazyImages(fashion["train"], processor)
     assert torch.equal(pixels, plain.__getitems__(range(len(plain)))["pixel_values"])
 
 

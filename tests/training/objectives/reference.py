@@ -68,7 +68,7 @@ class LoopedICL:
         return terms
 
     @torch.no_grad()
-    def observe(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
+    def update_state(self, outputs: ICLMoEImageClassifierOutput, labels: Tensor) -> None:
         """Update the objective's state, class after class and expert after expert."""
         o = self.objective
         for c in sorted(set(labels.tolist())):

@@ -67,7 +67,7 @@ def snnl_model(**kwargs):
     ],
 )
 def test_terms_follow_the_papers_schedule(model, outputs, labels, progress, names):
-    assert set(ICLObjective(model.config, balanced_heads="last")(outputs, labels, progress)) == names
+    assert set(ICLObjective(model.config, balanced_heads="decoupled")(outputs, labels, progress)) == names
 
 
 def test_the_contrast_acts_alone_where_asked_for_as_in_the_authors_code(model, outputs, labels):
@@ -79,10 +79,10 @@ def test_the_contrast_acts_alone_where_asked_for_as_in_the_authors_code(model, o
 
 
 def test_balanced_heads_along_train_during_the_whole_run_without_a_last_stage(model, outputs, labels):
-    objective = ICLObjective(model.config, balanced_heads="along")
+    objective = ICLObjective(model.config, balanced_heads="joint")
     for progress in (0.0, 0.5, 0.99):
         assert {"balance", "competition"} <= set(objective(outputs, labels, progress))
-    assert objective.last_stage_from() == 1
+    assert objective.decoupled_from() == 1
 
 
 def test_the_contrastive_stage_keeps_the_classification_loss(model, outputs, labels):
@@ -120,7 +120,7 @@ def test_diversity_of_deviations_is_about_how_experts_differ_between_images(mode
 
 
 def test_the_balance_term_moves_the_balanced_heads_alone(model, outputs, labels):
-    ICLObjective(model.config, balanced_heads="last")(outputs, labels, 0.95)["balance"].backward()
+    ICLObjective(model.config, balanced_heads="decoupled")(outputs, labels, 0.95)["balance"].backward()
     moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert moved == {"balanced_classifier.weight"}
 
@@ -150,7 +150,7 @@ def test_competition_of_equal_experts_weighed_by_their_number_squared_has_the_gr
     for options in ({"competition": "none"}, {"competition_weight": EXPERTS**2}):
         same = logits.repeat(1, EXPERTS, 1).requires_grad_()
         output = type("Output", (), {"representation_logits": same, "expert_features": None, "expert_logits": same})
-        objective = ICLObjective(model.config, collaboration_weight=0, balanced_heads="last", **options)
+        objective = ICLObjective(model.config, collaboration_weight=0, balanced_heads="decoupled", **options)
         (gradient,) = torch.autograd.grad(sum(objective(output, labels, 0.5).values()), same)
         gradients.append(gradient)
     torch.testing.assert_close(*gradients)
@@ -186,7 +186,7 @@ def test_class_mean_anchors_contrast_the_mean_feature_of_each_class(model, outpu
     by_sample = ICLObjective(model.config)
     by_mean = ICLObjective(model.config, contrast_anchor="class_mean")
     for objective in (by_sample, by_mean):
-        objective.observe(outputs, labels)
+        objective.update_state(outputs, labels)
     outputs.expert_features = outputs.expert_features[::2].repeat_interleave(2, dim=0)  # both of a class alike
     torch.testing.assert_close(
         by_mean(outputs, labels, 0.7)["contrast"], by_sample(outputs, labels, 0.7)["contrast"], rtol=1e-4, atol=1e-5
@@ -200,11 +200,11 @@ def test_class_mean_anchors_contrast_the_mean_feature_of_each_class(model, outpu
 
 def test_prototypes_are_the_class_means_at_first_and_keep_ninety_percent_later(model, outputs, labels):
     objective = ICLObjective(model.config)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     first = outputs.expert_features[:2].mean(dim=0).detach()  # (M, D)
     torch.testing.assert_close(objective.prototypes[:, 0], first)
     outputs.expert_features = torch.randn_like(outputs.expert_features)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     second = outputs.expert_features[:2].mean(dim=0)
     torch.testing.assert_close(objective.prototypes[:, 0], 0.9 * first + 0.1 * second)
 
@@ -213,21 +213,21 @@ def test_confusion_is_the_running_mean_probability_given_the_true_class_and_keep
     model, outputs, labels
 ):
     objective = ICLObjective(model.config)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     first = outputs.representation_logits.softmax(-1)[2:4].mean(dim=0).detach()  # (M, C), of class 1
     torch.testing.assert_close(objective.confusion[:, 1], first)
     outputs.representation_logits = torch.randn_like(outputs.representation_logits)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     second = outputs.representation_logits.softmax(-1)[2:4].mean(dim=0)
     torch.testing.assert_close(objective.confusion[:, 1], 0.9 * first + 0.1 * second)
 
 
 def test_a_class_absent_from_the_batch_keeps_its_state(model, outputs, labels):
     objective = ICLObjective(model.config)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     kept = objective.prototypes[:, 2].clone(), objective.confusion[:, 2].clone()
     for _ in range(300):
-        objective.observe(outputs, labels.clamp(max=1))
+        objective.update_state(outputs, labels.clamp(max=1))
     assert torch.equal(objective.prototypes[:, 2], kept[0])
     assert torch.equal(objective.confusion[:, 2], kept[1])
     assert objective.observed.tolist() == [True, True, True, False]
@@ -237,7 +237,7 @@ def test_hard_negatives_are_the_most_confused_classes_and_never_contain_the_clas
     objective = ICLObjective(model.config, num_hard_negatives=2)
     for _ in range(2):
         outputs.representation_logits = 3 * torch.randn_like(outputs.representation_logits)
-        objective.observe(outputs, labels)
+        objective.update_state(outputs, labels)
     for m in range(EXPERTS):
         for c in labels.tolist():
             others = sorted((k for k in range(CLASSES) if k != c), key=lambda k: -objective.confusion[m, c, k])
@@ -253,7 +253,7 @@ def test_hard_negatives_are_at_most_all_other_classes_also_before_a_class_was_se
 
 def test_the_state_of_the_objective_is_in_its_state_dict(model, outputs, labels):
     objective, restored = ICLObjective(model.config), ICLObjective(model.config)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     assert {"prototypes", "confusion", "observed"} <= set(objective.state_dict())
     restored.load_state_dict(objective.state_dict())
     assert restored(outputs, labels, 0.7)["contrast"] == objective(outputs, labels, 0.7)["contrast"]
@@ -261,9 +261,9 @@ def test_the_state_of_the_objective_is_in_its_state_dict(model, outputs, labels)
 
 def test_observing_leaves_the_terms_of_the_same_step_and_their_gradient_alone(model, outputs, labels):
     objective = ICLObjective(model.config)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     terms = objective(outputs, labels, 0.7)
-    objective.observe(outputs, labels)
+    objective.update_state(outputs, labels)
     terms["contrast"].backward()
     assert not objective.prototypes.requires_grad
 
@@ -335,7 +335,7 @@ def test_a_learned_temperature_is_a_parameter_that_stays_above_zero(labels):
         ({"diversity_until": 30}, r"`diversity_until` must be in \[0, 1\], got 30"),
         ({"ema_decay": -0.1}, "`ema_decay` must be in"),
         ({"competition": "epoch"}, "`competition` must be one of batch, sample, none, got epoch"),
-        ({"balanced_heads": "first"}, "`balanced_heads` must be one of along, last, got first"),
+        ({"balanced_heads": "first"}, "`balanced_heads` must be one of joint, decoupled, got first"),
         ({"contrast_anchor": "image"}, "`contrast_anchor` must be one of sample, class_mean, got image"),
         ({"temperature": 0.0}, "`temperature` above 0"),
         ({"contrast_weight": -1.0}, "`contrast_weight` must be at least 0, got -1.0"),

@@ -112,7 +112,7 @@ def test_the_forward_pass_equals_one_expert_after_the_other(network):
 def test_the_terms_of_icl_and_their_gradients_equal_the_loops(network, progress):
     model, objective = network[0].double(), network[1].double()
     images = torch.randn(B, 3, 16, 16, dtype=torch.float64)
-    objective.observe(model(images), LABELS)
+    objective.update_state(model(images), LABELS)
     gradients = []
     for terms_of in (objective, LoopedICL(objective)):
         outputs = model(images)
@@ -130,8 +130,8 @@ def test_prototypes_confusion_and_hard_negatives_equal_the_loops(network):
     for step in range(4):
         outputs = model(torch.randn(B, 3, 16, 16))
         labels = (LABELS + step) % C
-        objective.observe(outputs, labels)
-        LoopedICL(looped).observe(outputs, labels)
+        objective.update_state(outputs, labels)
+        LoopedICL(looped).update_state(outputs, labels)
     torch.testing.assert_close(objective.state_dict(), looped.state_dict(), **CLOSE)
 
 
@@ -159,7 +159,7 @@ def test_twenty_training_steps_follow_the_same_curve(network, dtype, rate, toler
             loss.backward()
             sgd.step()
             sgd.zero_grad()
-            terms_of.observe(outputs, labels)
+            terms_of.update_state(outputs, labels)
             losses.append(loss.item())
         curves.append(losses)
     fast, slow = torch.tensor(curves, dtype=torch.float64).T

@@ -60,7 +60,7 @@ def test_an_ablation_is_trained_once_for_each_change_and_continues(tiny, tmp_pat
     assert plain.recipe["data"]["validation_per_class"] == 1
     assert record.dataset.num_test == 10, "it was not measured on validation images"
     assert [run["seed"] for run in plain.runs] == [0]
-    assert changes["balanced heads trained", "along"].study == plain, "the default was trained again"
+    assert changes["balanced heads trained", "joint"].study == plain, "the default was trained again"
     same = changes["diversity weight", "1"].study, changes["diversity of", "deviations"].study
     assert same[0] == same[1], "a weight of 1 was trained again beside the default 1.0"
     assert "cross_entropy" not in json.dumps(plain.recipe)

@@ -17,7 +17,7 @@ import yaml
 from made_up import made_up_run
 
 from tailmoe.training import cli
-from tailmoe.training.data.encoded_images import available_cores
+from tailmoe.training.data.lazy_images import available_cores
 from tailmoe.training.recipe import load_recipe
 from tailmoe.training.studies.status_lines import status_lines
 from tailmoe.training.trainer.epoch_lines import duration

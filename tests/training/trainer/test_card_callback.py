@@ -91,7 +91,7 @@ def test_the_card_is_ours_and_says_what_was_measured(make_pushing, icl, tmp_path
     assert results["recipe"]["training"]["learning_rate"] == 0.07
     assert "hub_model_id" not in results["recipe"]["training"]
     assert results["recipe"]["objective"]["type"] == "icl"
-    assert results["recipe"]["objective"]["balanced_heads"] == "last"
+    assert results["recipe"]["objective"]["balanced_heads"] == "decoupled"
     assert (card.data.license, card.data.base_model, card.data.datasets) == ("mit", "zoo/start", ["someone/birds"])
     assert "birds" in card.data.tags
     assert f'model="{REPO}", trust_remote_code=True' in card.text

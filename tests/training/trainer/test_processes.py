@@ -58,7 +58,7 @@ for name, (kind, options) in settings.items():
         outputs = run(images[own], output_hidden_states=True)
         terms = objective(outputs, labels[own], 0.5)
         sum(terms.values()).backward()
-        objective.observe(outputs, labels[own])
+        objective.update_state(outputs, labels[own])
     parameters = [*model.named_parameters(), *objective.named_parameters()]
     found |= {f"{name}: gradient of {key}": weight.grad for key, weight in parameters if weight.grad is not None}
     found |= {f"{name}: state {key}": value.clone() for key, value in objective.named_buffers()}

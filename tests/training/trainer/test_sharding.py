@@ -83,7 +83,7 @@ def test_what_does_not_go_with_fsdp_is_refused(make_trainer, icl, snnl):
 
     check(ICLObjective(icl[0].config))
     with pytest.raises(
-        BadInputError, match=r"`fsdp` does not go with an objective's last stage \(`balanced_heads: last`\)"
+        BadInputError, match=r"`fsdp` does not go with an objective's decoupled stage \(`balanced_heads: decoupled`\)"
     ):
         check(icl[1])
     with pytest.raises(BadInputError, match=r"`fsdp` must be of version 2 .* got version 1"):

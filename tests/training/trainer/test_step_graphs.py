@@ -88,7 +88,7 @@ def test_the_watch_sees_what_waits(wait):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"competition": "sample", "contrast_anchor": "class_mean"}, {"balanced_heads": "last"}]
+    "options", [{}, {"competition": "sample", "contrast_anchor": "class_mean"}, {"balanced_heads": "decoupled"}]
 )
 def test_no_step_of_icl_waits_for_the_device(make_trainer, icl, monkeypatch, options):
     monkeypatch.setattr(step_graphs, "StepGraphs", WatchedGraphs)

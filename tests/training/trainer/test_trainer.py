@@ -145,7 +145,7 @@ def test_arguments_that_become_others_are_told(make_trainer, icl, caplog):
 
 def test_a_label_prior_changes_nothing_in_training(make_trainer, icl):
     model, objective = icl
-    assert objective.last_stage_from() < 1, "the last stage is in evaluation mode"
+    assert objective.decoupled_from() < 1, "the decoupled stage is in evaluation mode"
     weights = []
     for prior in (None, [1] * 9 + [100]):
         model.set_label_prior(prior)
@@ -156,7 +156,7 @@ def test_a_label_prior_changes_nothing_in_training(make_trainer, icl):
 
 
 def test_learning_rates_warm_up_fall_to_zero_and_restart_for_the_last_stage(make_trainer, icl):
-    trainer = make_trainer(*icl, warmup_steps=2, learning_rate=0.2, last_stage_learning_rate=0.1)
+    trainer = make_trainer(*icl, warmup_steps=2, learning_rate=0.2, decoupled_learning_rate=0.1)
     trainer.create_optimizer()
     scheduler = trainer.create_scheduler(20)
     rates = []

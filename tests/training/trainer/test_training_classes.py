@@ -49,7 +49,7 @@ def test_fine_tuning_a_published_model_is_training_with_the_counts_of_the_new_im
         model = published()
         if told_before:
             model.config.class_counts = class_counts(birds)
-        objective = None if objective_class is None else objective_class(model.config, balanced_heads="along")
+        objective = None if objective_class is None else objective_class(model.config, balanced_heads="joint")
         trainer = make_trainer(model, objective, train=birds, **SHORT)
         assert ("were of other images" in caplog.text) != told_before
         caplog.clear()

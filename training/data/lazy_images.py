@@ -35,7 +35,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class EncodedImages(torch.utils.data.Dataset):
+class LazyImages(torch.utils.data.Dataset):
     """A split that stays as its files are: a batch is read, decoded and resized when it is asked for.
 
     Batches come whole as those of `DecodedImages` do; images that cannot be read are missing from their batch, and told
@@ -90,7 +90,7 @@ def load_images(
     on_bad_image: str = "error",
     memory_share: float = 0.5,
     desc: str = "Decoding images",
-) -> DecodedImages | EncodedImages:
+) -> DecodedImages | LazyImages:
     """A split, decoded at once if that takes at most a share of the free memory; the log tells if it does not.
 
     Args:
@@ -112,7 +112,7 @@ def load_images(
         "%d images would take %.1f GB decoded, of %.1f GB free: they are decoded batch by batch, by %d processes.",
         *(len(dataset), size / 1e9, free / 1e9, available_cores()),
     )
-    return EncodedImages(dataset, image_processor)
+    return LazyImages(dataset, image_processor)
 
 
 def loaded(
@@ -127,7 +127,7 @@ def loaded(
         return {name: loaded(each, image_processor, args, desc) for name, each in images.items()}
     if isinstance(images, datasets.Dataset):
         images = load_images(images, image_processor, args.on_bad_image, args.image_memory_share, desc)
-    if args.world_size > 1 and isinstance(images, EncodedImages) and args.on_bad_image == "skip":
+    if args.world_size > 1 and isinstance(images, LazyImages) and args.on_bad_image == "skip":
         raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
     return images
 
@@ -138,7 +138,7 @@ def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> t
     The log tells which arguments that changes.
     """
     on_gpu = args.device.type == "cuda"
-    if isinstance(images, EncodedImages):
+    if isinstance(images, LazyImages):
         workers, pinned, reason = (
             args.dataloader_num_workers or images.num_workers,
             on_gpu,
@@ -157,7 +157,7 @@ def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> t
 def image_loader(images: torch.utils.data.Dataset, batch_size: int) -> DataLoader:
     """Whole batches in the order of the split; encoded images are decoded by one process for each core."""
     source = images.dataset if isinstance(images, Subset) else images
-    workers = available_cores() if isinstance(source, EncodedImages) else 0
+    workers = available_cores() if isinstance(source, LazyImages) else 0
     return DataLoader(images, batch_size, num_workers=workers, collate_fn=whole_batch)
 
 
