@@ -1,4 +1,4 @@
-"""The class frequencies that a model's logits assume, and those that they are re-aimed at.
+"""The class frequencies that a model's logits assume, and those that they are adjusted to.
 
 Saerens et al., "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 2002.
 """
@@ -84,7 +84,7 @@ def log_trained_prior(config: PreTrainedConfig) -> Tensor:
     return torch.log_softmax(left * torch.tensor(config.class_counts, dtype=torch.float).log(), dim=0)
 
 
-def re_aimed(logits: Tensor, config: PreTrainedConfig) -> Tensor:
+def prior_adjusted(logits: Tensor, config: PreTrainedConfig) -> Tensor:
     """Logits (..., C) for classes that occur as in `config.label_prior`: `+ log(label_prior) - log(trained prior)`."""
     if config.label_prior is None:
         return logits

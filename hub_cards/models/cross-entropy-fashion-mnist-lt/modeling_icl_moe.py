@@ -16,7 +16,7 @@ from transformers.utils.generic import can_return_tuple
 from .backbone import Backbone
 from .configuration_icl_moe import ICLMoEConfig
 from .early_exit import Experts, exit_early
-from .label_prior import re_aimed
+from .label_prior import prior_adjusted
 from .layers import ExpertCosine, ExpertLinear, conv_norm, residual_stage, shallow_projection
 from .modeling_tailmoe import TailMoEPreTrainedModel
 
@@ -28,7 +28,7 @@ class ICLMoEImageClassifierOutput(ModelOutput):
     Args:
         loss: Scalar, when labels are given.
         logits: (B, C), the ensemble's: the mean of `expert_logits`; with early exit, of the experts that were asked.
-        expert_logits: (B, M, C), each expert's prediction, in evaluation mode re-aimed at `config.label_prior`.
+        expert_logits: (B, M, C), each expert's prediction, in evaluation mode adjusted to `config.label_prior`.
         representation_logits: (B, M, C), from the classifiers that shape the features; the same tensor as
             `expert_logits` in a model without balanced heads and label prior.
         expert_features: (B, M, D), each expert's pooled features.
@@ -106,7 +106,7 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        as_trained: bool = False,
+        raw_logits: bool = False,
     ) -> ICLMoEImageClassifierOutput:
         """Classify images.
 
@@ -117,10 +117,10 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
                 state and a schedule: see `tailmoe.training.ICLObjective`. It is of the logits as trained and of every
                 expert, whatever the label prior and the early exit.
             output_hidden_states: Return the shared maps; the configuration's choice if None. They are given without early exit.
-            as_trained: Every expert's logits without label prior and early exit, as in training mode.
+            raw_logits: Every expert's logits without label prior and early exit, as in training mode.
         """
         wants_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        if labels is None and not (wants_states or as_trained) and self._may_exit_early():
+        if labels is None and not (wants_states or raw_logits) and self._may_exit_early():
             logits, used = exit_early(self.ask_experts(pixel_values), self.config.early_exit_threshold)
             return ICLMoEImageClassifierOutput(logits=logits, num_experts_used=used)
         if self.backbone is None:
@@ -132,8 +132,8 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
         if self.balanced_classifier is not None:
             expert_logits = self.balanced_classifier(expert_features.detach())
         loss = None if labels is None else self._loss(representation_logits, expert_logits, labels)
-        if not self.training and not as_trained:
-            expert_logits = re_aimed(expert_logits, self.config)
+        if not self.training and not raw_logits:
+            expert_logits = prior_adjusted(expert_logits, self.config)
         return ICLMoEImageClassifierOutput(
             loss=loss,
             logits=expert_logits.mean(dim=1),
@@ -149,7 +149,7 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
         head, go_on = self.balanced_classifier or self.classifier, None
         for index in range(self.config.num_experts):
             logits = head(features.send(go_on)[:, None], slice(index, index + 1))[:, 0]
-            go_on = yield re_aimed(logits, self.config)
+            go_on = yield prior_adjusted(logits, self.config)
 
     def _ask_for_features(self, pixel_values: Tensor) -> Generator[Tensor, Tensor | None, None]:
         maps = self._shared_maps(pixel_values)[1:]
@@ -165,8 +165,8 @@ class ICLMoEForImageClassification(ICLMoEPreTrainedModel):
             self.training or torch.is_grad_enabled() or traced
         )
 
-    def shared_modules(self) -> list[nn.Module]:
-        return [self.stem, self.shared_stages] if self.backbone is None else self.backbone.shared_modules()
+    def is_shared(self, name: str) -> bool:
+        return name.startswith(("stem.", "shared_stages.", "backbone.")) and ".experts." not in name
 
     def modules_of_last_maps(self) -> list[nn.Module]:
         return list(self.experts)

@@ -4,12 +4,10 @@ The idea is RIDE's (Wang et al., "Long-tailed Recognition by Routing Diverse Dis
 a threshold takes the place of its trained router.
 """
 
-import copy
 from collections.abc import Generator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # gives each expert's logits (n, C) in order; is sent which of the n images go on to the next expert, None for all
 Experts = Generator[Tensor, Tensor | None, None]
@@ -40,41 +38,3 @@ def exit_early(experts: Experts, threshold: float) -> tuple[Tensor, Tensor]:
             break
     experts.close()
     return logits, num_experts_used
-
-
-class ComputedOnce(nn.Module):
-    """A stage that computes the first batch it is given, and then gives the same again, of the images that are kept."""
-
-    def __init__(self, stage: nn.Module):
-        super().__init__()
-        self.stage, self.output = stage, None
-
-    def forward(self, *args, **kwargs) -> Any:
-        if self.output is None:
-            self.output = self.stage(*args, **kwargs)
-        return self.output
-
-    def keep(self, images: Tensor) -> None:
-        self.output = _select(self.output, images)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("stage"), name)
-
-
-def _select(output: Any, images: Tensor) -> Any:
-    if isinstance(output, tuple | list):
-        return type(output)(_select(part, images) for part in output)
-    return output[images] if isinstance(output, Tensor) else output
-
-
-def with_parts(module: nn.Module, parts: dict[str, nn.Module]) -> nn.Module:
-    """A module like the given one, but with others in the named places; all else it has in common, its weights too."""
-    module = copy.copy(module)
-    module._modules = dict(module._modules)
-    for name, part in parts.items():
-        child, _, rest = name.partition(".")
-        module._modules[child] = with_parts(module._modules[child], {rest: part}) if rest else part
-    return module

@@ -1,4 +1,4 @@
-"""The class frequencies that a model's logits assume, and those that they are re-aimed at.
+"""The class frequencies that a model's logits assume, and those that they are adjusted to.
 
 Saerens et al., "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 2002.
 """
@@ -54,28 +54,38 @@ def check_label_prior(config: PreTrainedConfig) -> None:
     if config.label_prior is None:
         return
     config.label_prior = normalized_prior(config.label_prior, config.num_labels)
-    if training_logit_adjustment(config) != 1 and config.class_counts is None:
-        raise ValueError(
-            "`class_counts` must be known for a `label_prior`, got None: the logits assume the frequencies of the "
-            "training images. Give the training images of each class, or `training_logit_adjustment=1.0` if the logits "
-            "assume that all classes are equally frequent."
-        )
+    log_trained_prior(config)  # must be known, to be taken off
 
 
 def log_assumed_prior(config: PreTrainedConfig) -> Tensor:
-    """Logarithm of the class frequencies (C,) that the logits assume without a `label_prior`.
+    """Logarithm of the class frequencies (C,) that the logits assume: `config.label_prior`, or what training left."""
+    if config.label_prior is None:
+        return log_trained_prior(config)
+    return torch.tensor(config.label_prior, dtype=torch.float).clamp(min=SMALLEST_SHARE).log()
+
+
+def log_trained_prior(config: PreTrainedConfig) -> Tensor:
+    """Logarithm of the class frequencies (C,) that the logits as trained assume.
 
     Training added tau log n to the logits, so that the rest of the frequencies, n^(1 - tau), is left in them.
+
+    Raises:
+        ValueError: If some is left and the training images of each class are unknown.
     """
     left = 1 - training_logit_adjustment(config)
     if left == 0:
         return torch.full((config.num_labels,), -math.log(config.num_labels))
+    if config.class_counts is None:
+        raise ValueError(
+            "`class_counts` must be known for a label prior, got None: the logits assume the frequencies of the "
+            "training images. Give the training images of each class, or `training_logit_adjustment=1.0` if the logits "
+            "assume that all classes are equally frequent."
+        )
     return torch.log_softmax(left * torch.tensor(config.class_counts, dtype=torch.float).log(), dim=0)
 
 
-def re_aimed(logits: Tensor, config: PreTrainedConfig) -> Tensor:
-    """Logits (..., C) for classes that occur as in `config.label_prior`: `+ log(label_prior) - log(assumed prior)`."""
+def prior_adjusted(logits: Tensor, config: PreTrainedConfig) -> Tensor:
+    """Logits (..., C) for classes that occur as in `config.label_prior`: `+ log(label_prior) - log(trained prior)`."""
     if config.label_prior is None:
         return logits
-    target = torch.tensor(config.label_prior, dtype=torch.float).clamp(min=SMALLEST_SHARE)
-    return logits + (target.log() - log_assumed_prior(config)).to(logits)
+    return logits + (log_assumed_prior(config) - log_trained_prior(config)).to(logits)

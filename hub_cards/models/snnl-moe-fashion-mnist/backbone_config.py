@@ -1,25 +1,32 @@
-"""What a backbone decides in the configuration of the model that is built on it, and which backbones there can be."""
+"""What a backbone decides in the configuration of the model that is built on it, and which backbones there cannot be."""
 
 import os
 
-import torch
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-# models that give tokens and nothing pooled, the first of which is the class token
-CLASS_TOKEN_FIRST = (
-    *("data2vec-vision", "deit", "dpt", "internvl_vision", "pvt", "qianfan_ocr_vision", "radio", "vit", "vit_msn"),
-    "yolos",
+# they find objects, segments or matches: no output of theirs is of a whole image
+FINDERS = (
+    *("conditional_detr", "d_fine", "dab-detr", "deformable_detr", "deimv2", "detr", "lw_detr", "mask2former"),
+    *("maskformer", "omdet-turbo", "pp_doclayout_v3", "pp_doclayout_v4", "pp_ocrv6_medium_det", "pp_ocrv6_small_det"),
+    *("rf_detr", "rt_detr", "rt_detr_v2", "sam", "sam2", "sam3_tracker", "sam_hq", "table-transformer", "uvdoc"),
 )
-PATCH_FIRST = ("idefics3_vision", "ijepa", "sam3_vit_model", "smolvlm_vision")
-QUERY_FIRST = (
-    *("conditional_detr", "d_fine", "dab-detr", "deformable_detr", "deimv2", "detr", "lw_detr", "pp_doclayout_v3"),
-    *("pp_doclayout_v4", "rf_detr", "rt_detr", "rt_detr_v2", "table-transformer"),
-)
-# models whose output holds no features of a whole image
+# models of images and texts, whose image part is taken
+WITH_TEXT = ("chinese_clip", "clip", "siglip", "tipsv2")
+# which read lines of text, frames of a video, or pairs of images
+READERS_OF_TEXT = ("mgp-str", "pp_ocrv5_mobile_rec", "pp_ocrv5_server_rec", "pp_ocrv6_small_rec", "pp_ocrv6_tiny_rec")
+OF_VIDEOS = ("edgetam_video", "sam2_video", "sam3_tracker_video", "sam3_video", "timesformer", "videomae", "vivit")
+OF_PAIRS = ("efficientloftr", "lightglue")
+OF_TEXTS = ("kosmos-2", "sam3", "sam3_lite_text", "sam3_lite_text_text_model")  # too, though none is asked for
 UNSUITABLE = {
     "vit_mae": "it hides most patches of an image at random, in prediction too",
-    **dict.fromkeys(PATCH_FIRST, "it has no class token, and its first token is of one patch of the image"),
-    **dict.fromkeys(QUERY_FIRST, "it finds objects, and its first token is of one query"),
+    "siglip2_vision_model": "it takes patches with their sizes instead of images",
+    "depth_pro": "it takes an image in pieces",
+    "pixtral": "it joins the patches of all images",
+    **dict.fromkeys(FINDERS, "it finds objects or their outlines, and gives no features of a whole image"),
+    **dict.fromkeys(READERS_OF_TEXT, "it reads lines of text"),
+    **dict.fromkeys(OF_VIDEOS, "it takes videos"),
+    **dict.fromkeys(OF_TEXTS, "it takes texts, not images alone"),
+    **dict.fromkeys(OF_PAIRS, "it matches pairs of images"),
 }
 
 
@@ -38,6 +45,8 @@ def resolve_backbone(config: PreTrainedConfig) -> None:
             config.backbone = os.path.basename(os.path.abspath(config.backbone))
             config.backbone_config._name_or_path = ""
     own = config.backbone_config
+    if own is not None and own.model_type in WITH_TEXT:
+        own = config.backbone_config = own.vision_config
     if own is None:
         if getattr(config, "expert_depth", None) is not None:
             raise ValueError(f"`expert_depth` is for a backbone, and there is none; got {config.expert_depth}.")
@@ -57,11 +66,10 @@ def resolve_backbone(config: PreTrainedConfig) -> None:
         config.image_size = size if isinstance(size, int) else size[0]
 
 
-def backbone_feature_size(backbone_config: PreTrainedConfig) -> int:
-    """Number of features that the backbone ends with."""
-    if getattr(backbone_config, "hidden_sizes", None):
-        return backbone_config.hidden_sizes[-1]
-    if hasattr(backbone_config, "hidden_size"):
-        return backbone_config.hidden_size
-    with torch.device("meta"):  # timm's models alone know
-        return AutoModel.from_config(backbone_config).timm_model.num_features
+def check_depth(expert_depth: int, num_stages: int, model_type: str) -> None:
+    """Raise `ValueError` unless some of the stages are left to share."""
+    if expert_depth >= num_stages:
+        raise ValueError(
+            f"`expert_depth` must be below {num_stages}, the stages or blocks of a {model_type} backbone, "
+            f"got {expert_depth}: the first of them are shared."
+        )

@@ -5,7 +5,8 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .backbone_config import backbone_feature_size, resolve_backbone
+from .backbone_config import resolve_backbone
+from .backbone_features import backbone_feature_size
 from .label_prior import check_label_prior
 from .validation import check_at_least, check_class_counts, check_stages, reject_misspelt
 
@@ -74,7 +75,9 @@ class SNNLMoEConfig(PreTrainedConfig):
     @property
     def feature_size(self) -> int:
         """Number of features D that the gate and the experts read."""
-        return self.hidden_sizes[-1] if self.backbone_config is None else backbone_feature_size(self.backbone_config)
+        if self.backbone_config is None:
+            return self.hidden_sizes[-1]
+        return backbone_feature_size(self.backbone_config, self.image_size)
 
     @property
     def own_logit_adjustment(self) -> float:

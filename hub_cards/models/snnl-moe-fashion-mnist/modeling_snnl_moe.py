@@ -15,7 +15,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .backbone import Backbone
 from .configuration_snnl_moe import SNNLMoEConfig
-from .label_prior import re_aimed
+from .label_prior import prior_adjusted
 from .layers import ExpertLinear, conv_norm
 from .modeling_tailmoe import TailMoEPreTrainedModel
 
@@ -26,7 +26,7 @@ class SNNLMoEImageClassifierOutput(ModelOutput):
 
     Args:
         loss: Scalar, when labels are given: the mixture's negative log-likelihood.
-        logits: (B, C), log-probabilities of the mixture, in evaluation mode re-aimed at `config.label_prior`.
+        logits: (B, C), log-probabilities of the mixture, in evaluation mode adjusted to `config.label_prior`.
         expert_logits: (B, K, C), each expert's own logits, as trained.
         gate_probs: (B, K), the gate's weights; each row sums to 1.
         hidden_states: The extractor's hidden layers, each (B, width, H, W), or (B, tokens, width) of a backbone with
@@ -107,19 +107,19 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
         logits = torch.logsumexp(log_gate[..., None] + F.log_softmax(expert_logits, dim=-1), dim=1)
         return SNNLMoEImageClassifierOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
-            logits=self._re_aim(logits),
+            logits=self._adjusted(logits),
             expert_logits=expert_logits,
             gate_probs=log_gate.exp(),
             hidden_states=(*hidden_states, features) if wants_states else None,
         )
 
-    def _re_aim(self, logits: Tensor) -> Tensor:
+    def _adjusted(self, logits: Tensor) -> Tensor:
         if self.training or self.config.label_prior is None:
             return logits
-        return F.log_softmax(re_aimed(logits, self.config), dim=-1)  # log-probabilities again
+        return F.log_softmax(prior_adjusted(logits, self.config), dim=-1)  # log-probabilities again
 
-    def shared_modules(self) -> list[nn.Module]:
-        return [self.extractor] if self.backbone is None else self.backbone.shared_modules()
+    def is_shared(self, name: str) -> bool:
+        return name.startswith(("extractor.", "backbone."))
 
     def modules_of_last_maps(self) -> list[nn.Module]:
         return [self.extractor[-1]]
