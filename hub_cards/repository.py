@@ -181,6 +181,8 @@ class Repository:
                     f"Somebody else changed {self.repo_id} meanwhile; nothing was pushed. Look at it, then push again."
                 ) from None
             raise
+        except RuntimeError as error:  # an upload that failed: told is why
+            raise error.__cause__ or error from None
         url = (commit.pr_url or commit.commit_url) if pull_request is None else pull_request.url
         return Pushed(url, commit.oid, changed=commit.oid != self.first_head)  # also after an answer that was lost
 

@@ -324,6 +324,7 @@ def test_paths_of_this_machine_are_not_pushed(hub, run, quick, results):
         "/tree/",
         "/preupload/",
         "objects/batch",
+        "/_storage/",
         "/commit/",
     ],
 )
@@ -335,12 +336,24 @@ def test_a_fault_of_any_call_is_passed_and_nothing_is_doubled(hub, run, quick, i
     assert len(commits()) == 2
 
 
-def test_a_hub_that_stays_busy_is_told_and_the_repository_stays_as_it_was(hub, run, quick, inject):
+@pytest.mark.parametrize(
+    ("action", "path", "reason"),
+    [
+        ("status", "/commit/", "503"),
+        ("reset", "/commit/", "does not answer"),
+        ("status", "objects/batch", "503"),
+        ("status", "/_storage/", "503"),
+        ("reset", "/_storage/", "does not answer"),
+    ],
+)
+def test_a_hub_that_stays_busy_is_told_and_the_repository_stays_as_it_was(
+    hub, run, quick, inject, action, path, reason
+):
     push_run(run, REPO)
     before = published()
-    (run / "figures" / "confusion.png").write_bytes(b"\x89PNG new")
-    inject("status", "/commit/", times=99)
-    fails("Nothing was pushed to .*503", run, REPO)
+    (run / "figures" / "confusion.png").write_bytes(b"\x89PNG" + os.urandom(9))  # nowhere yet
+    inject(action, path, times=99)
+    fails(f"Nothing was pushed to .*{reason}", run, REPO)
     assert published() == before
     assert len(commits()) == 2
 
