@@ -143,7 +143,7 @@ def _title(about: dict, repo_id: str | None) -> str:
 def _card_data(about: dict, repo_id: str | None) -> DatasetCardData:
     largest = max(each["num_train"] + each["num_test"] for each in about["configs"].values())
     return DatasetCardData(
-        license="mit" if about["source"] == FASHION_MNIST else "unknown" if about["indexed"] else None,
+        license=_license(about),
         task_categories=["image-classification"],
         size_categories=next((size for limit, size in SIZES.items() if largest < limit), "n>1M"),
         source_datasets=None if about["source"] is None else [about["source"]],
@@ -157,6 +157,12 @@ def _card_data(about: dict, repo_id: str | None) -> DatasetCardData:
             for config in about["configs"]
         ],
     )
+
+
+def _license(about: dict) -> str | None:
+    if about["source"] == FASHION_MNIST:
+        return "mit"
+    return "unknown" if about["indexed"] else None
 
 
 def _spoken(config: str) -> str:

@@ -101,7 +101,7 @@ def _title(results: RunResults, repo_id: str | None) -> str:
 
 
 def _card_data(results: RunResults, repo_id: str | None) -> ModelCardData:
-    name, kind, metrics = markdown.one_line(results.dataset.name), kind_of_model(results), results.metrics
+    name, kind = markdown.one_line(results.dataset.name), kind_of_model(results)
     tags = ["tailmoe", "vision", "long-tailed", "class-imbalance", results.model_type]
     if (family := FAMILIES.get(results.model_type)) is not None:
         tags += ["baseline" if kind == "cross_entropy" else "mixture-of-experts", *family.paper_tags]
@@ -115,22 +115,27 @@ def _card_data(results: RunResults, repo_id: str | None) -> ModelCardData:
         datasets=None if on_hub is None else [on_hub],
         metrics=["accuracy"],
         model_name=_title(results, repo_id),
-        eval_results=None
-        if metrics is None
-        else [
-            EvalResult(
-                task_type="image-classification",
-                task_name="Image classification",
-                dataset_type=on_hub or name,
-                dataset_name=f"{name}, imbalance factor {results.setting['imbalance']}",
-                dataset_split="test" if results.measured_images == "test images" else "validation",
-                metric_type=metric,
-                metric_name=metric.replace("_", " "),
-                metric_value=value,
-            )
-            for metric, value in metrics.scalars.items()
-        ],
+        eval_results=_eval_results(results, on_hub or name),
     )
+
+
+def _eval_results(results: RunResults, dataset_type: str) -> list[EvalResult] | None:
+    if results.metrics is None:
+        return None
+    name = markdown.one_line(results.dataset.name)
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Image classification",
+            dataset_type=dataset_type,
+            dataset_name=f"{name}, imbalance factor {results.setting['imbalance']}",
+            dataset_split="test" if results.measured_images == "test images" else "validation",
+            metric_type=metric,
+            metric_name=metric.replace("_", " "),
+            metric_value=value,
+        )
+        for metric, value in results.metrics.scalars.items()
+    ]
 
 
 def _result_rows(results: RunResults) -> list[dict[str, str]]:

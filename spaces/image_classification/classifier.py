@@ -67,7 +67,9 @@ class Classifier:
     def group(self, c: int) -> str:
         """Shot group of a class: many, medium or few."""
         count, bounds = self.counts[c], self.bounds
-        return "many" if count > bounds["many_above"] else "few" if count < bounds["few_below"] else "medium"
+        if count > bounds["many_above"]:
+            return "many"
+        return "few" if count < bounds["few_below"] else "medium"
 
     def confusions(self, c: int) -> list[int]:
         """How many test images of a class were taken for each class, as the results tell."""

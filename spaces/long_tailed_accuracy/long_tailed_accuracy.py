@@ -72,9 +72,12 @@ class LongTailedAccuracy(evaluate.Metric):
         predictions, labels, num_classes = _class_ids(predictions, references, counts)
         images, right = (np.bincount(ids, minlength=num_classes) for ids in (labels, labels[predictions == labels]))
         per_class = [int(r) / int(n) if n else None for r, n in zip(right, images, strict=True)]
-        groups = {"many": [], "medium": [], "few": []}
-        for accuracy, count in zip(per_class, counts or [], strict=counts is not None):
-            groups["many" if count > many_above else "few" if count < few_below else "medium"].append(accuracy)
+        counted = list(zip(per_class, counts or [], strict=counts is not None))
+        groups = {
+            "many": [accuracy for accuracy, count in counted if count > many_above],
+            "medium": [accuracy for accuracy, count in counted if few_below <= count <= many_above],
+            "few": [accuracy for accuracy, count in counted if count < few_below],
+        }
         return {
             "accuracy": float((predictions == labels).mean()),
             "balanced_accuracy": _mean(per_class),

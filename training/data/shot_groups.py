@@ -70,10 +70,9 @@ class ShotBounds:
 def shot_groups(class_counts: Sequence[int], bounds: ShotBounds | None = None) -> dict[str, list[int]]:
     """Class ids by their training images: `many`, `medium` and `few`, by the bounds of `ShotBounds.of` if None."""
     bounds = ShotBounds.of(class_counts) if bounds is None else bounds
-    groups: dict[str, list[int]] = {"many": [], "medium": [], "few": []}
-    for label, count in enumerate(class_counts):
-        groups["many" if count > bounds.many_above else "few" if count < bounds.few_below else "medium"].append(label)
-    return groups
+    many = [label for label, count in enumerate(class_counts) if count > bounds.many_above]
+    few = [label for label, count in enumerate(class_counts) if count < bounds.few_below]
+    return {"many": many, "medium": sorted({*range(len(class_counts))} - {*many, *few}), "few": few}
 
 
 def _terciles(class_counts: Sequence[int]) -> ShotBounds:

@@ -140,7 +140,9 @@ def _json_rows(table: Path, lines, limit: int | None) -> tuple[list[str], list[l
 
 
 def _text(cell: object) -> str:
-    return "" if cell is None else cell if isinstance(cell, str) else json.dumps(cell)
+    if cell is None:
+        return ""
+    return cell if isinstance(cell, str) else json.dumps(cell)
 
 
 def _list_rows(table: Path, lines, limit: int | None) -> tuple[list[str], list[list[str]]]:
