@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import sort_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from tailmoe.training.errors import BadInputError, FaultError
@@ -171,14 +171,16 @@ def _restore_objective(path: Path, objective: nn.Module | None) -> None:
 
 
 @contextlib.contextmanager
-def whole_or_not_there(checkpoint: Path) -> Iterator[None]:
-    """Delete a checkpoint that an error kept from being written to its end.
+def whole_or_not_there(trainer: Trainer) -> Iterator[None]:
+    """Delete the checkpoint of a Trainer's step that an error kept from being written to its end.
 
     Raises:
         FaultError: In place of what the libraries raise when a file cannot be written.
     """
+    checkpoint = Path(trainer.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
     try:
-        yield
+        with _own_names(trainer.model):
+            yield
     except (OSError, SafetensorError, RuntimeError) as error:
         if fault_of(checkpoint) is None:
             raise  # something that came after it
@@ -188,3 +190,17 @@ def whole_or_not_there(checkpoint: Path) -> Iterator[None]:
             f"{checkpoint} cannot be written: {in_one_line(error)}.{room} The checkpoint before it is kept: make room, then "
             "--resume continues."
         ) from error
+
+
+@contextlib.contextmanager
+def _own_names(model: nn.Module) -> Iterator[None]:
+    """Let weights be saved under the names that they have in the model, by which the Trainer loads them again.
+
+    transformers saves those of some backbones, such as ViT, under the names of an earlier version.
+    """
+    before = getattr(model, "_weight_conversions", None)
+    model._weight_conversions = []
+    try:
+        yield
+    finally:
+        model._weight_conversions = before

@@ -4,14 +4,13 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import datasets
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import BaseImageProcessor, PreTrainedModel, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
 from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.images import whole_batch
@@ -207,7 +206,7 @@ class LongTailTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         # overridden: nothing public is around all that transformers writes
         self.training_loss.check_finite(self.state.global_step + 1)
-        with whole_or_not_there(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"):
+        with whole_or_not_there(self):
             super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:

@@ -69,9 +69,10 @@ def test_every_state_that_a_run_pushes_loads_without_tailmoe(make_pushing, icl, 
     assert checkpoints == {"checkpoint": {"last-checkpoint"}, "all_checkpoints": all_of_them}.get(strategy, set())
 
 
-def test_a_run_continues_from_the_checkpoint_on_the_hub(make_pushing, icl, tmp_path):
-    whole = make_pushing(*icl, hub_strategy="checkpoint")
+def test_a_run_continues_from_the_checkpoint_on_the_hub(make_pushing, icl, tmp_path, caplog):
+    whole = make_pushing(*icl, hub_strategy="checkpoint", save_total_limit=1)  # each is deleted when the next is saved
     whole.train()
+    assert "A push during training failed" not in caplog.text
     first_save = fetch(revisions()[1], tmp_path / "there")
     resumed = make_pushing(*icl, push_to_hub=False, output_dir=str(tmp_path / "resumed"))
     resumed.train(resume_from_checkpoint=str(first_save / "last-checkpoint"))

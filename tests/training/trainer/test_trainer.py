@@ -5,10 +5,18 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
+from transformers import (
+    AutoModelForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    TrainerCallback,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
+from tailmoe.modeling import ICLMoEConfig, ICLMoEForImageClassification
 from tailmoe.training import ICLObjective
-from tailmoe.training.data import DecodedImages
+from tailmoe.training.data import DecodedImages, class_counts
 from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.errors import BadInputError, NonFiniteLossError
 from tailmoe.training.trainer.checkpoints import fault_of, finish_checkpoint, last_complete_checkpoint
@@ -100,6 +108,45 @@ def test_a_checkpoint_of_another_network_is_refused_and_stays(make_trainer, icl,
     ):
         make_trainer(*icl).train(resume_from_checkpoint=True)
     assert fault_of(checkpoint) is None
+
+
+@pytest.fixture
+def vit(fashion):
+    """ICL-MoE on a backbone whose weights transformers saves under other names, and a model of transformers alone."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    shape |= {"image_size": 28, "patch_size": 7, "num_channels": 1}
+    config = ICLMoEConfig(
+        backbone_config={"model_type": "vit", **shape}, num_experts=2, num_labels=10, image_size=28, num_channels=1,
+        class_counts=class_counts(fashion["train"], 10),
+    )  # fmt: skip
+    plain = ViTForImageClassification(ViTConfig(num_labels=10, **shape))
+    return {"icl": (ICLMoEForImageClassification(config), ICLObjective(config)), "transformers": (plain, None)}
+
+
+@pytest.mark.parametrize("which", ["icl", "transformers"])
+def test_a_run_on_a_backbone_whose_weights_are_saved_under_other_names_resumes_and_chooses_its_best(
+    make_trainer, vit, which, tmp_path, stop_at
+):
+    model, objective = vit[which]
+    options = {"max_steps": 8, "learning_rate": 0.01}
+    whole = make_trainer(model, objective, output_dir=str(tmp_path / "whole"), **options)
+    whole.train()
+    make_trainer(model, objective, callbacks=[stop_at(5)], **options).train()
+    resumed = make_trainer(model, objective, **options)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_state(whole.model.state_dict(), resumed.model.state_dict())
+    chosen = {"eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "accuracy"}
+    chosen |= {"greater_is_better": False, "output_dir": str(tmp_path / "chosen")}
+    first = make_trainer(model, objective, **options, **chosen)
+    first.compute_metrics = lambda _: {"accuracy": float(first.state.global_step)}
+    first.train()
+    best = tmp_path / "chosen" / "checkpoint-5"
+    assert first.state.best_model_checkpoint == str(best)
+    assert_same_state(safetensors.torch.load_file(best / "model.safetensors"), dict(first.model.state_dict()))
+    resumed.save_model(tmp_path / "saved")
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path / "saved")
+    assert_same_state(loaded.state_dict(), resumed.model.state_dict())
 
 
 def test_the_last_stage_has_its_own_schedule_and_leaves_the_features_as_they_are(make_trainer, icl, stop_at):
