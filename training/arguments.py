@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.precision import fast_bfloat16
 from tailmoe.training.supported_arguments import check_numbers, refuse_arguments, refuse_without_effect
@@ -121,6 +122,18 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')
+        self.augmentation()  # for what it refuses
+
+    def augmentation(self, fill: tuple[int, ...] | None = None) -> BatchAugmentation:
+        """The augmentation of training images; `fill` as there."""
+        return BatchAugmentation(
+            crop_padding=self.crop_padding,
+            min_crop_area=self.min_crop_area,
+            horizontal_flip=self.horizontal_flip,
+            auto_augment=self.auto_augment,
+            cutout_size=self.cutout_size,
+            fill=fill,
+        )
 
     @property
     def precision(self) -> str:
