@@ -75,7 +75,7 @@ def write_recipe(output_dir: Path, recipe: Recipe, seed: int) -> None:
     """Write what a run in the folder is resumed with, if it is not there; a baseline is a run of its own."""
     output_dir.mkdir(parents=True, exist_ok=True)
     if not (output_dir / RECIPE_NAME).exists():
-        (output_dir / RECIPE_NAME).write_text(recipe_yaml(_written(recipe, seed)))
+        (output_dir / RECIPE_NAME).write_text(recipe_yaml(_written(recipe, seed)), encoding="utf-8")
 
 
 def _written(recipe: Recipe, seed: int) -> dict:
@@ -93,7 +93,7 @@ def check_folder(output_dir: Path, recipe: Recipe, seed: int, resume: bool, over
         return
     if not resume:
         raise BadInputError(f"{output_dir} holds a run already: add --resume to continue it or --overwrite.")
-    before = yaml.safe_load(path.read_text())
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
     changed = [key for key in written if before.get(key) != written[key]]
     if changed:
         raise BadInputError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
 from tailmoe.training.build import check
 from tailmoe.training.data import class_counts, load_long_tailed
@@ -36,8 +37,9 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) ->
     by_key: dict[tuple[int, str], Training] = {}
     for folder in alone_first:
         recipe = studies[folder]
-        whole = all((folder / f"seed-{seed}" / RESULTS_NAME).exists() for seed in seeds)
-        operations = 0.0 if whole else count_operations(recipe)
+        if not all((folder / f"seed-{seed}" / RESULTS_NAME).exists() for seed in seeds):
+            check_sections(recipe)
+        operations = count_operations(recipe) if len(studies) > 1 else 0.0  # else their order does not matter
         for seed in seeds:
             log, run, baseline = folder / f"seed-{seed}.log", folder / f"seed-{seed}", None
             if (of_baseline := recipe.baseline_recipe()) is not None:
@@ -55,15 +57,17 @@ def plan_trainings(studies: dict[Path, Recipe], seeds: list[int], draw: bool) ->
     return trainings
 
 
-def count_operations(recipe: Recipe) -> float:
-    """Floating-point operations of the forward passes over all training images of a run: a measure of its time.
-
-    Raises:
-        BadInputError: If the recipe or its baseline is wrong.
-    """
+def check_sections(recipe: Recipe) -> PreTrainedModel:
+    """The model of a recipe without weights; raises `BadInputError` if the recipe or its baseline says something wrong."""
     names, counts = _classes(json.dumps(recipe.data))
-    for part in filter(None, (recipe.baseline_recipe(), recipe)):
-        model = check(part, names, counts).eval()
+    if (baseline := recipe.baseline_recipe()) is not None:
+        check(baseline, names, counts)
+    return check(recipe, names, counts)
+
+
+def count_operations(recipe: Recipe) -> float:
+    """Floating-point operations of the forward passes over all training images of a run: a measure of its time."""
+    model, (_, counts) = check_sections(recipe).eval(), _classes(json.dumps(recipe.data))
     size = model.config.image_size
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, model.config.num_channels, size, size, device="meta"))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from tailmoe.training.augmentation import BatchAugmentation
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.recipes.shipped import DEFAULT_EPOCHS
@@ -127,6 +128,18 @@ class LongTailTrainingArguments(TrainingArguments):
             raise ValueError(f"`image_memory_share` must be in [0, 1], got {self.image_memory_share}.")
         if self.on_bad_image not in ("error", "skip"):
             raise ValueError(f'`on_bad_image` must be "error" or "skip", got "{self.on_bad_image}".')
+        self.augmentation()  # for what it refuses
+
+    def augmentation(self, fill: tuple[int, ...] | None = None) -> BatchAugmentation:
+        """The augmentation of training images; `fill` as there."""
+        return BatchAugmentation(
+            crop_padding=self.crop_padding,
+            min_crop_area=self.min_crop_area,
+            horizontal_flip=self.horizontal_flip,
+            auto_augment=self.auto_augment,
+            cutout_size=self.cutout_size,
+            fill=fill,
+        )
 
     def adjust(self, name: str, value: object, reason: str) -> None:
         """Set an argument to what a Trainer needs; the log tells if it was another."""

@@ -38,14 +38,7 @@ class AugmentedBatches:
     @classmethod
     def of_arguments(cls, args: LongTailTrainingArguments, processor: BaseImageProcessor) -> Self:
         """What the arguments ask for, on the images of an image processor."""
-        augmentation = BatchAugmentation(
-            crop_padding=args.crop_padding,
-            min_crop_area=args.min_crop_area,
-            horizontal_flip=args.horizontal_flip,
-            auto_augment=args.auto_augment,
-            cutout_size=args.cutout_size,
-            fill=tuple(round(255 * mean) for mean in processor.image_mean),
-        )
+        augmentation = args.augmentation(fill=tuple(round(255 * mean) for mean in processor.image_mean))
         return cls(args, augmentation, Normalization(processor).to(args.device))
 
     def take(self, source: Iterator, num_batches: int, step: int) -> list[dict[str, Tensor]]:
