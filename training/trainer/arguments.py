@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from tailmoe.training.augmentation import BatchAugmentation
+from tailmoe.training.augmentation.transforms import BatchAugmentation
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.recipes.shipped import DEFAULT_EPOCHS
