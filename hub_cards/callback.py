@@ -143,6 +143,7 @@ def _results(trainer: LongTailTrainer, *, data: str, **others: object) -> RunRes
         seed=trainer.args.seed,
         train_seconds=trainer.train_seconds,
         precision=trainer.precision,
+        kept_epoch=trainer.kept_epoch,
         **others,
     )
 

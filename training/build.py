@@ -20,7 +20,7 @@ from tailmoe.training.families import FAMILIES, objectives
 from tailmoe.training.recipe import Recipe
 from tailmoe.training.results.results import DataDescription
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
-from tailmoe.training.trainer.fine_tuning import add_lora, backbone_processor
+from tailmoe.training.trainer.fine_tuning import add_lora, backbone_processor, load_features, published_network
 from tailmoe.training.trainer.trainer import LongTailTrainer
 
 # what libraries raise of values that they do not take, and of packages that are not there
@@ -70,23 +70,28 @@ def build_config(recipe: Recipe, label_names: Sequence[str]) -> PreTrainedConfig
     labels = {"id2label": dict(enumerate(label_names)), "label2id": {name: c for c, name in enumerate(label_names)}}
     family = FAMILIES[given.pop("model_type")]
     with _naming("model"):
+        backbone = given.get("backbone")
+        network = None if backbone is None else published_network(backbone, family.config.model_type)
+        if network is not None:
+            given = network | {name: value for name, value in given.items() if name != "backbone"}
         return family.config(**given, **labels)
 
 
 def prepare_images(recipe: Recipe, splits: ImageSplits, config: PreTrainedConfig) -> Images:
     """The images of a recipe, as its model takes them; raises `BadInputError` as `build`."""
+    backbone = recipe.model.get("backbone")
     with _naming("model"):
-        if config.backbone is None:
+        if backbone is None:
             processor = TailMoEImageProcessor(
                 num_channels=config.num_channels, size={"height": config.image_size, "width": config.image_size}
             )
         else:
-            processor = backbone_processor(recipe.model["backbone"], config.image_size)
+            processor = backbone_processor(backbone, config.image_size, config.num_channels)
     share = 0.0 if recipe.data.get("streaming") else recipe.training.get("image_memory_share", 0.5)
     policy = recipe.training.get("on_bad_image", "error"), share
     train = load_images(splits["train"], processor, *policy, desc="Decoding train images")
     test = load_images(splits["test"], processor, *policy, desc="Decoding test images")
-    if config.backbone is None:
+    if backbone is None:
         mean, std = train.mean_and_std()
         processor.image_mean, processor.image_std = tuple(mean), tuple(std)
     counts = class_counts(train, config.num_labels)
@@ -129,7 +134,10 @@ class Run:
         with _naming("model"):
             model = FAMILIES[config.model_type].model(config)
             if (backbone := recipe.model.get("backbone")) is not None and model.device.type != "meta":
-                model.load_backbone(backbone)
+                if published_network(backbone, config.model_type) is None:
+                    model.load_backbone(backbone)
+                else:
+                    load_features(model, backbone)
         options, objective = dict(recipe.objective or {}), None
         with _naming("objective"):
             if options:

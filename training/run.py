@@ -15,6 +15,7 @@ from accelerate import PartialState
 from transformers import PreTrainedModel
 
 from tailmoe.training.build import Images, Run, build
+from tailmoe.training.data.sources import hub_id
 from tailmoe.training.errors import BadInputError, InterruptedTraining
 from tailmoe.training.evaluation.evaluate import evaluate_images
 from tailmoe.training.faults import naming_faults
@@ -136,6 +137,7 @@ def _measure(
 ) -> RunResults:
     """The results of the trained model, with what its training measured."""
     recipe, policy = run.recipe, trainer.args.on_bad_image
+    backbone = recipe.model.get("backbone")
     counts, bounds = images.description.class_counts, images.description.shot_bounds
     return run_results(
         model,
@@ -149,6 +151,8 @@ def _measure(
         seed=run.seed,
         train_seconds=trainer.train_seconds,
         precision=trainer.precision,
+        kept_epoch=trainer.kept_epoch,
+        base_model=None if backbone is None else hub_id(backbone),
         license=LICENSE,
     )
 

@@ -32,6 +32,40 @@ def find_columns(dataset: datasets.Dataset, image_column: str | None, label_colu
     return columns
 
 
+def own_columns(features: datasets.Features) -> tuple[str, str]:
+    """The columns of images and labels of a data set that a Trainer was given: `image` and `label`, else those of the types.
+
+    Where there is no ClassLabel, the column `labels` is taken.
+
+    Raises:
+        BadInputError: If none or several could be meant.
+    """
+    found = []
+    for name, kind in (("image", datasets.Image), ("label", datasets.ClassLabel)):
+        columns = [column for column, feature in features.items() if isinstance(feature, kind)]
+        if name in features and (name in columns or not columns):
+            columns = [name]
+        if not columns and name == "label" and "labels" in features:
+            columns = ["labels"]
+        if len(columns) != 1:
+            of = f"could be {' or '.join(columns)}" if columns else f"is none of {', '.join(features)}"
+            raise BadInputError(
+                f"The {name} column {of}: `rename_column` makes one `{name}`, of type {kind.__name__}."
+            )
+        found += columns
+    return tuple(found)
+
+
+def with_own_columns(dataset: datasets.Dataset) -> datasets.Dataset:
+    """The data set with its images and labels in the columns `image` and `label`; raises `BadInputError` as `own_columns`."""
+    columns = own_columns(dataset.features)
+    if columns == ("image", "label"):
+        return dataset
+    kept = dataset.select_columns([*columns, *([PLACE] if has_places(dataset) else [])])
+    renamed = dict(zip(columns, ("image", "label"), strict=True))
+    return kept.rename_columns({old: new for old, new in renamed.items() if old != new})
+
+
 def has_labels(dataset: datasets.Dataset, label_column: str) -> bool:
     """Whether any row is labelled; test splits of public challenges are not, or have the label -1 throughout."""
     return label_column in dataset.column_names and not set(dataset[label_column][:]) <= {-1, "-1", None}

@@ -84,6 +84,27 @@ class LazyImages(torch.utils.data.Dataset):
         return batch | {"unreadable": unreadable} if unreadable else batch
 
 
+class UnlabelledImages(torch.utils.data.Dataset):
+    """Images to predict, read and decoded batch by batch.
+
+    Args:
+        dataset: With a column `image`.
+        image_processor: Converts and resizes the images.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, image_processor: BaseImageProcessor):
+        self.encoded, self.image_processor = encoded_column(dataset), image_processor
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        images, _, unreadable = decode_rows(self.encoded, indices)
+        if unreadable:
+            raise BadInputError(f"Cannot read {unreadable[0]}: leave it out.")
+        return {"pixel_values": processed(images, self.image_processor)}
+
+
 def load_images(
     dataset: datasets.Dataset,
     image_processor: BaseImageProcessor,
@@ -115,23 +136,6 @@ def load_images(
     return LazyImages(dataset, image_processor)
 
 
-def loaded(
-    images: object, image_processor: BaseImageProcessor, args: TrainingArguments, desc: str = "Decoding images"
-) -> object:
-    """The images of a `datasets.Dataset`, or of each in a dict of them, as `args` ask for; anything else as it is.
-
-    Raises:
-        BadInputError: As `load_images`, or if several processes would skip images of batches that they share.
-    """
-    if isinstance(images, dict):
-        return {name: loaded(each, image_processor, args, desc) for name, each in images.items()}
-    if isinstance(images, datasets.Dataset):
-        images = load_images(images, image_processor, args.on_bad_image, args.image_memory_share, desc)
-    if args.world_size > 1 and isinstance(images, LazyImages) and args.on_bad_image == "skip":
-        raise BadInputError("Several processes cannot skip images of a batch: mend them, `on_bad_image: error`.")
-    return images
-
-
 def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> torch.utils.data.Dataset:
     """The training images, decoded ones on an accelerator that has room for them; encoded ones get processes that decode.
 
@@ -144,7 +148,11 @@ def place_images(images: torch.utils.data.Dataset, args: TrainingArguments) -> t
             on_gpu,
             "images are decoded by batch",
         )
-    elif on_gpu and images is not None and images.pixel_values.nbytes < torch.cuda.mem_get_info(args.device)[0] / 4:
+    elif (
+        on_gpu
+        and isinstance(images, DecodedImages)
+        and images.pixel_values.nbytes < torch.cuda.mem_get_info(args.device)[0] / 4
+    ):
         workers, pinned, reason = 0, False, "the images are in the memory of the GPU"
         images = images.to(args.device)
     else:

@@ -126,10 +126,16 @@ def class_counts(
             raise BadInputError(f"Column `{label_column}` must be of type ClassLabel, got {feature}.")
         num_classes = num_classes or feature.num_classes
     else:
-        labels = dataset.labels.numpy()
-        if len(labels) == 0:
-            raise BadInputError("The split is empty: it has no image.")
-        num_classes = num_classes or int(labels.max()) + 1
+        labels = dataset.labels.cpu().numpy()
+        num_classes = num_classes or int(labels.max(initial=0)) + 1
+    return counts_of_labels(labels, num_classes)
+
+
+def counts_of_labels(labels: np.ndarray | Tensor, num_classes: int) -> list[int]:
+    """Images of each class by their labels (N,); raises `BadInputError` as `class_counts`."""
+    labels = np.asarray(labels)
+    if len(labels) == 0:
+        raise BadInputError("The split is empty: it has no image.")
     check_range(labels, num_classes)
     counts = np.bincount(labels, minlength=num_classes)
     if counts.min() == 0:

@@ -10,7 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import RandomSampler, Sampler, WeightedRandomSampler
 from transformers import TrainingArguments
 
-from tailmoe.training.data.images import DecodedImages
 from tailmoe.training.data.lazy_images import LazyImages
 from tailmoe.training.data.streaming import KEPT
 from tailmoe.training.errors import BadInputError
@@ -94,16 +93,19 @@ class BlockSampler(Sampler):
         return np.concatenate([generator.permutation(window) for window in windows])
 
 
-def make_sampler(images: DecodedImages | LazyImages, args: TrainingArguments, left_out: int = 0) -> Sampler:
+def make_sampler(
+    images: torch.utils.data.Dataset, labels: Tensor | None, args: TrainingArguments, left_out: int = 0
+) -> Sampler:
     """The sampler that `args.train_sampler` names, of `args.data_seed`, or of `args.seed` where that is None.
 
     Args:
         images: Of training.
+        labels: (N,), of the images; None where they are not known.
         args: Of the Trainer.
         left_out: How many images each epoch goes without, others in each.
 
     Raises:
-        BadInputError: If rare classes should be drawn more often from images that are read in blocks.
+        BadInputError: If rare classes should be drawn more often from images that are read in blocks, or without labels.
     """
     blocks = images.blocks if isinstance(images, LazyImages) else None
     seed = args.seed if args.data_seed is None else args.data_seed
@@ -113,7 +115,11 @@ def make_sampler(images: DecodedImages | LazyImages, args: TrainingArguments, le
                 f"`train_sampler` {args.train_sampler} asks for images in any order, and streamed ones are read in "
                 "blocks: leave one of the two out."
             )
-        return ClassSampler(images.labels, POWERS[args.train_sampler], seed, left_out)
+        if labels is None:
+            raise BadInputError(
+                f"`train_sampler` {args.train_sampler} needs the labels of `train_dataset`: give it an attribute `labels`."
+            )
+        return ClassSampler(labels, POWERS[args.train_sampler], seed, left_out)
     if blocks is None:
         return RandomSampler(images, num_samples=len(images) - left_out)  # accelerate seeds it
     streams = args.world_size * max(args.dataloader_num_workers, 1)

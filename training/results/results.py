@@ -116,6 +116,7 @@ class RunResults(Results):
         seed: Of weights, order and augmentation.
         train_seconds: None if not measured.
         precision: What the network computed in while it trained; None if not recorded.
+        kept_epoch: The epoch whose weights were kept, as they were the best of evaluation images; None if they are the last.
         base_model: Hub id of what the training started from.
         license: Of the weights; none is claimed if None.
         tags: Further tags of the card.
@@ -132,6 +133,7 @@ class RunResults(Results):
     train_seconds: float | None
     precision: str | None
     peak_memory_gb: float
+    kept_epoch: float | None = None
     base_model: str | None = None
     license: str | None
     tags: list[str] = field(default_factory=list)

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 from tailmoe.training.augmentation.transforms import BatchAugmentation
 from tailmoe.training.data.samplers import POWERS
 from tailmoe.training.data.shot_groups import ShotBounds
+from tailmoe.training.objectives.class_weighted import check_class_weights
 from tailmoe.training.recipes.shipped import DEFAULT_EPOCHS
 from tailmoe.training.trainer.precision import fast_bfloat16
 from tailmoe.training.trainer.supported_arguments import check_numbers, refuse_arguments, refuse_without_effect
@@ -80,6 +81,13 @@ class LongTailTrainingArguments(TrainingArguments):
     freeze_shared: bool = field(
         default=False, metadata={"help": "Train only what each expert has of its own, and its classifiers."}
     )
+    class_weights: str | list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Weights of the classes in cross-entropy, in place of an objective: balanced (inverse to their training "
+            "images), or one for each."
+        },
+    )
     lora_rank: int = field(
         default=0, metadata={"help": "Rank of LoRA's changes to the shared part, which itself is frozen; 0 for none."}
     )
@@ -117,6 +125,7 @@ class LongTailTrainingArguments(TrainingArguments):
         check_numbers(self)
         if self.train_sampler not in POWERS:
             raise ValueError(f'`train_sampler` must be one of {", ".join(POWERS)}, got "{self.train_sampler}".')
+        check_class_weights(self.class_weights)
         _check_milestones(self.lr_milestones, self.lr_scheduler_type.value)
         if self.mixup_alpha < 0:
             raise ValueError(f"`mixup_alpha` must be at least 0, got {self.mixup_alpha}.")

@@ -1,6 +1,7 @@
 """Batches on their way from the data loader to the model: augmented, normalised, mixed."""
 
 import itertools
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import Self
@@ -13,9 +14,19 @@ from transformers import BaseImageProcessor
 from tailmoe.training.augmentation.transforms import BatchAugmentation, draw_mixup, mixup
 from tailmoe.training.data.lazy_images import report_unreadable
 from tailmoe.training.data.normalization import Normalization
+from tailmoe.training.errors import BadInputError
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
 
+logger = logging.getLogger(__name__)
 AUGMENTED_AT_ONCE = 2**23  # bytes of images
+# arguments, and what leaves them without effect
+AUGMENTATIONS = {
+    "crop_padding": 0,
+    "min_crop_area": 1.0,
+    "horizontal_flip": False,
+    "auto_augment": False,
+    "cutout_size": 0,
+}
 
 
 class AugmentedBatches:
@@ -34,6 +45,7 @@ class AugmentedBatches:
         self.args, self.augmentation, self.normalization = args, augmentation, normalization
         self.source: Iterator | None = None
         self.ready: deque[dict[str, Tensor]] = deque()
+        self.told = False
 
     @classmethod
     def of_arguments(cls, args: LongTailTrainingArguments, processor: BaseImageProcessor) -> Self:
@@ -65,19 +77,35 @@ class AugmentedBatches:
 
     def _augment(self, batches: list[dict[str, Tensor]], step: int) -> list[dict[str, Tensor]]:
         report_unreadable(batches, self.args.on_bad_image)
-        if not batches or not is_uint8(batches[0]):
-            return batches
+        for batch in batches:
+            if "labels" not in batch:
+                raise BadInputError("`train_dataset` gives no `labels`: images without them cannot be trained on.")
+        augmented = bool(batches) and is_uint8(batches[0])
+        if batches and not augmented:
+            self._tell_once(batches[0]["pixel_values"])
         parameters = []
         for index, batch in enumerate(batches):
             ahead, part = divmod(index, self.args.gradient_accumulation_steps)
             generator = self._generator(step + ahead, part)
-            parameters.append(self._draw(batch["pixel_values"], generator))
+            if augmented:
+                parameters.append(self._draw(batch["pixel_values"], generator))
             if self.args.mixup_alpha > 0:
                 permutation, weight = draw_mixup(len(batch["labels"]), self.args.mixup_alpha, generator)
                 batch |= {"permutation": permutation.to(self.args.device, non_blocking=True), "weight": weight}
+        if not augmented:
+            return batches
         images = torch.cat([batch["pixel_values"] for batch in batches])
         parts = self.augmentation.apply(images, torch.cat(parameters)).split([len(each) for each in parameters])
         return [batch | {"pixel_values": part} for batch, part in zip(batches, parts, strict=True)]
+
+    def _tell_once(self, pixel_values: Tensor) -> None:
+        acting = [name for name in AUGMENTATIONS if getattr(self.augmentation, name) != AUGMENTATIONS[name]]
+        if acting and not self.told:
+            logger.warning(
+                "Images that `train_dataset` gives as %s are taken as they are, without `%s`: those are for uint8 images.",
+                *(str(pixel_values.dtype).removeprefix("torch."), "`, `".join(acting)),
+            )
+        self.told = True
 
     def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Parameters of a batch: of those that one process would draw for all processes' images, the own images'."""

@@ -171,13 +171,13 @@ def _restore_objective(path: Path, objective: nn.Module | None) -> None:
 
 
 @contextlib.contextmanager
-def whole_or_not_there(trainer: Trainer) -> Iterator[None]:
-    """Delete the checkpoint of a Trainer's step that an error kept from being written to its end.
+def whole_or_not_there(trainer: Trainer, run: Path) -> Iterator[None]:
+    """Delete the checkpoint of a Trainer's step, in the folder of its run, that an error kept from being written to its end.
 
     Raises:
         FaultError: In place of what the libraries raise when a file cannot be written.
     """
-    checkpoint = Path(trainer.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
+    checkpoint = run / f"{PREFIX_CHECKPOINT_DIR}-{trainer.state.global_step}"
     try:
         with _own_names(trainer.model):
             yield

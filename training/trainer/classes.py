@@ -4,14 +4,19 @@ import logging
 from collections.abc import Sequence
 
 import datasets
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
-from tailmoe.training.data import DecodedImages, LazyImages, class_counts
+from tailmoe.modeling.configuration_tailmoe import TailMoEConfig
+from tailmoe.training.data.long_tailed import counts_of_labels
+from tailmoe.training.data.own_batches import labels_of
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.objectives.class_weighted import ClassWeightedObjective
 
 logger = logging.getLogger(__name__)
+UNKNOWN = "`train_dataset` does not tell its labels without its images (by an attribute `labels`): %s."
+NO_COUNTS = "the class counts are unknown, and no shot groups are measured"
 READERS = (None, "arrow", "csv", "generator", "imagefolder", "json", "parquet", "webdataset")  # no names of data
 
 
@@ -22,29 +27,43 @@ def name_of_data(dataset: object) -> str | None:
 
 
 def label_names(dataset: object) -> list[str] | None:
-    """The names of the classes, where a `datasets.Dataset` has them in its column `label`."""
-    label = dataset.features.get("label") if isinstance(dataset, datasets.Dataset) else None
-    return label.names if isinstance(label, datasets.ClassLabel) else None
+    """The names of the classes, where a data set of `datasets` has them in its only column of such."""
+    features = dataset.features if isinstance(dataset, datasets.Dataset | datasets.IterableDataset) else None
+    labels = [each for each in (features or {}).values() if isinstance(each, datasets.ClassLabel)]
+    return labels[0].names if len(labels) == 1 else None
 
 
 def learn_classes(
     model: PreTrainedModel,
     objective: nn.Module | None,
-    images: DecodedImages | LazyImages | None,
+    images: torch.utils.data.Dataset | None,
     names: list[str] | None,
 ) -> list[int] | None:
     """Let model and objective know the classes of the training images; the log tells what that replaces.
 
     Returns:
-        The number of images of each class; None without images, and then nothing is changed.
+        The number of images of each class, that of the model's configuration where the images cannot tell; None if neither
+        is known, or without images, and then nothing is changed.
 
     Raises:
-        BadInputError: If a label does not fit the model, or the objective was made for another number of classes.
+        BadInputError: If a label does not fit the model, the objective was made for another number of classes, or needs to
+            know how many images there are of each.
     """
     if images is None:
         return None
-    counts = class_counts(images, model.config.num_labels)
-    set_class_counts(model, objective, counts)
+    labels = labels_of(images)
+    if labels is None:
+        counts = getattr(model.config, "class_counts", None)
+        logger.warning(UNKNOWN, "those of the model's configuration are taken" if counts else NO_COUNTS)
+        counts = None if counts is None else list(counts)
+    else:
+        counts = counts_of_labels(labels.cpu(), model.config.num_labels)
+    if counts is not None:
+        set_class_counts(model, objective, counts)
+    elif isinstance(objective, ClassWeightedObjective) and objective.balanced:
+        raise BadInputError(
+            "`class_weights` balanced needs the images of each class: set `class_counts` of the model."
+        )
     set_logit_adjustment(model, objective)
     set_label_names(model.config, names)
     return counts
@@ -57,7 +76,7 @@ def set_class_counts(model: PreTrainedModel, objective: nn.Module | None, class_
         BadInputError: If the objective was made for another number of classes.
     """
     replaced = []
-    if isinstance(model, TailMoEPreTrainedModel):
+    if isinstance(model.config, TailMoEConfig):  # of a model with an adapter of peft, too
         before = model.config.class_counts
         if before is not None and list(before) != class_counts:
             replaced.append("the model's configuration")
@@ -77,7 +96,7 @@ def set_class_counts(model: PreTrainedModel, objective: nn.Module | None, class_
 
 def set_logit_adjustment(model: PreTrainedModel, objective: nn.Module | None) -> None:
     """Let the configuration of one of our models tell which frequencies of classes the logits assume after this training."""
-    if isinstance(model, TailMoEPreTrainedModel):
+    if isinstance(model.config, TailMoEConfig):
         before = model.config.training_logit_adjustment
         now = None if objective is None else objective.training_logit_adjustment
         if before not in (None, now):

@@ -4,6 +4,7 @@ import hashlib
 
 from transformers import Trainer
 
+from tailmoe.training.data.own_batches import labels_of
 from tailmoe.training.errors import BadInputError
 
 
@@ -11,12 +12,12 @@ def describe_data(trainer: Trainer) -> dict:
     """What of the training images of a `LongTailTrainer` must be the same on resume."""
     if trainer.train_dataset is None:
         raise BadInputError("`train_dataset` is missing: there is nothing to train on.")
-    labels, processor = trainer.train_dataset.labels.cpu().numpy(), trainer.processing_class
+    labels, processor = labels_of(trainer.train_dataset), trainer.processing_class
     return {
-        "num_train": len(labels),
+        "num_train": None if labels is None else len(labels),
         "label_names": [str(name) for _, name in sorted(trainer.model.config.id2label.items())],
         "class_counts": trainer.class_counts,
-        "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
+        "labels": None if labels is None else hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest(),
         "image_mean": list(processor.image_mean),  # measured on the images, where no backbone gives it
         "image_std": list(processor.image_std),
     }

@@ -104,12 +104,10 @@ LEAST: dict[int, tuple[str, ...]] = {  # of whole numbers
 
 TRAINER_ACTING = (
     *("model", "args", "train_dataset", "eval_dataset", "processing_class", "callbacks", "compute_metrics"),
-    *("preprocess_logits_for_metrics", "optimizers", "optimizer_cls_and_kwargs"),
+    *("preprocess_logits_for_metrics", "optimizers", "optimizer_cls_and_kwargs", "data_collator", "model_init"),
 )
 TRAINER_REFUSED = {
     "compute_loss_func": "`objective`, a subclass of `Objective`, is the loss",
-    "data_collator": f"{WHOLE_BATCHES}, augmented as the training arguments say",
-    "model_init": "make the model and give it as `model`",
 }
 
 
@@ -158,7 +156,11 @@ def refuse_without_effect(args: TrainingArguments) -> None:
 
 
 def refuse_trainer_arguments(
-    model: PreTrainedModel, args: TrainingArguments, processing_class: object, objective: nn.Module | None, given: dict
+    model: PreTrainedModel | None,
+    args: TrainingArguments | None,
+    processing_class: object,
+    objective: nn.Module | None,
+    given: dict,
 ) -> None:
     """Raise `BadInputError` for a parameter of `LongTailTrainer` that is missing, or that there is another way for."""
     for name, remedy in TRAINER_REFUSED.items():
@@ -166,13 +168,30 @@ def refuse_trainer_arguments(
             raise BadInputError(f"`{name}` is not for LongTailTrainer: {remedy}.")
     if processing_class is None:
         raise BadInputError("`processing_class` is missing: give the model's image processor.")
-    if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        raise BadInputError("`gradient_checkpointing` is for models on a backbone of transformers that offers it.")
+    if args is None:
+        raise BadInputError("`args` are missing: give `LongTailTrainingArguments`.")
+    if (model is None) == (given["model_init"] is None):
+        raise BadInputError("Give either `model` or `model_init`.")
+    if objective is not None and args.class_weights is not None:
+        raise BadInputError("`class_weights` are of cross-entropy, and `objective` is another loss: give one of them.")
     optimizer, _ = given.get("optimizers") or (None, None)
+    if optimizer is not None and model is None:
+        raise BadInputError(
+            "`optimizers` are of one model, `model_init` makes others: give `optimizer_cls_and_kwargs`."
+        )
     if optimizer is not None and objective is not None and any(True for _ in objective.parameters()):
         raise BadInputError(
             "`optimizers` does not train the parameters of the objective: give `optimizer_cls_and_kwargs` instead."
         )
+
+
+def refuse_for_model(model: PreTrainedModel, args: TrainingArguments) -> None:
+    """Raise `BadInputError` for an argument that a model cannot follow."""
+    if args.activation_checkpointing and not model.supports_gradient_checkpointing:
+        kind = getattr(
+            getattr(model.config, "backbone_config", None) or model.config, "model_type", type(model).__name__
+        )
+        raise BadInputError(f"`gradient_checkpointing` is not offered by transformers' {kind}: leave it out.")
 
 
 def check_numbers(args: TrainingArguments) -> None:

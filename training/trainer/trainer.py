@@ -1,5 +1,6 @@
 """The Hugging Face Trainer for long-tailed images: decoded once, augmented as whole batches, any objective."""
 
+import copy
 import functools
 import logging
 import time
@@ -8,26 +9,29 @@ from collections.abc import Callable, Iterator
 import datasets
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
-from transformers import BaseImageProcessor, PreTrainedModel, Trainer
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+from torch.utils.data import Sampler
+from transformers import BaseImageProcessor, PreTrainedModel, set_seed
+from transformers.trainer_utils import TrainOutput
 
 from tailmoe.training.data import DecodedImages, LazyImages
-from tailmoe.training.data.images import whole_batch
-from tailmoe.training.data.lazy_images import loaded, place_images
+from tailmoe.training.data.lazy_images import place_images
+from tailmoe.training.data.own_batches import Collator, labels_of
 from tailmoe.training.data.samplers import lone_images, make_sampler
 from tailmoe.training.evaluation.inference import with_fast_layout
+from tailmoe.training.objectives.class_weighted import ClassWeightedObjective
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
 from tailmoe.training.trainer.batches import AugmentedBatches
 from tailmoe.training.trainer.checkpoints import checkpoint_to_resume, finish_checkpoint, take_up, whole_or_not_there
 from tailmoe.training.trainer.classes import label_names, learn_classes, name_of_data
 from tailmoe.training.trainer.epoch_lines import show_epochs
+from tailmoe.training.trainer.evaluation import EvaluatingTrainer
 from tailmoe.training.trainer.loss import TrainingLoss
-from tailmoe.training.trainer.metrics import check_best_metric, rows_once, share_statistics, trainer_metrics
+from tailmoe.training.trainer.metrics import check_best_metric, share_statistics, trainer_metrics
 from tailmoe.training.trainer.optimization import add_objective, papers_scheduler, papers_sgd
 from tailmoe.training.trainer.sharding import asks_for_sharding, check_sharding, own_class
+from tailmoe.training.trainer.splits import check_streamed, loaded
 from tailmoe.training.trainer.step_graphs import graphs_of, recorded_step
-from tailmoe.training.trainer.supported_arguments import refuse_trainer_arguments
+from tailmoe.training.trainer.supported_arguments import refuse_for_model, refuse_trainer_arguments
 
 logger = logging.getLogger(__name__)
 PLAIN_PUSH = (
@@ -36,7 +40,7 @@ PLAIN_PUSH = (
 )
 
 
-class LongTailTrainer(Trainer):
+class LongTailTrainer(EvaluatingTrainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are decoded
@@ -46,12 +50,15 @@ class LongTailTrainer(Trainer):
     same network, images and number of processes or not at all; several processes evaluate every image once.
 
     Args:
-        model: An image classification model, ours or any of transformers.
+        model: An image classification model, ours or any of transformers, or one with an adapter of peft.
         args: The training arguments.
-        train_dataset: A `datasets.Dataset`, `DecodedImages` or `LazyImages`; None to evaluate only.
+        train_dataset: A `datasets.Dataset`, streamed or not, `DecodedImages` or `LazyImages`, or any data set that gives
+            `pixel_values` and `labels`, see `data.own_batches`; None to evaluate only.
         eval_dataset: Likewise, or a dict of such splits; `evaluate` and `predict` take them too.
         processing_class: The model's image processor.
         objective: A module with the methods of `Objective`; the model's own loss if None.
+        data_collator: Of data sets that give pixel values; transformers' own if None.
+        model_init: Makes the model, anew for each training and trial of `hyperparameter_search`; in place of `model`.
         **kwargs: Further arguments of `transformers.Trainer`; which act is told in `supported_arguments`.
 
     The class counts of the training split become those of the model's configuration and of the objective, and the class
@@ -70,19 +77,29 @@ class LongTailTrainer(Trainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        args: LongTailTrainingArguments,
-        train_dataset: datasets.Dataset | DecodedImages | LazyImages | None = None,
-        eval_dataset: datasets.Dataset | DecodedImages | LazyImages | dict | None = None,
+        model: PreTrainedModel | None = None,
+        args: LongTailTrainingArguments | None = None,
+        train_dataset: datasets.Dataset | DecodedImages | LazyImages | torch.utils.data.Dataset | None = None,
+        eval_dataset: datasets.Dataset | DecodedImages | LazyImages | torch.utils.data.Dataset | dict | None = None,
         processing_class: BaseImageProcessor | None = None,
         objective: nn.Module | None = None,
+        data_collator: Callable[[list], dict] | None = None,
+        model_init: Callable[..., PreTrainedModel] | None = None,
         **kwargs,
     ):
-        refuse_trainer_arguments(model, args, processing_class, objective, kwargs)
-        self.data_name, given = name_of_data(train_dataset), train_dataset
+        refuse_trainer_arguments(model, args, processing_class, objective, kwargs | {"model_init": model_init})
+        if model_init is not None:
+            set_seed(args.seed)
+            self.model_init = model_init
+            model = super().call_model_init()
+        if objective is None and args.class_weights is not None:
+            objective = ClassWeightedObjective(model.config, args.class_weights)
+        self.data_name, self.label_names = name_of_data(train_dataset), label_names(train_dataset)
         train_dataset = loaded(train_dataset, processing_class, args, "Decoding train images")
         eval_dataset = loaded(eval_dataset, processing_class, args, "Decoding test images")
-        self.class_counts = learn_classes(model, objective, train_dataset, label_names(given))
+        self.class_counts = learn_classes(model, objective, train_dataset, self.label_names)
+        check_streamed(train_dataset, args)
+        refuse_for_model(model, args)
         args.expect_stages(objective)
         if "compute_metrics" not in kwargs:
             counts = self.class_counts or getattr(model.config, "class_counts", None)
@@ -91,18 +108,19 @@ class LongTailTrainer(Trainer):
         super().__init__(
             model=model if asks_for_sharding(args) else with_fast_layout(model),  # FSDP wants rows in their order
             args=args,
-            data_collator=whole_batch,
+            data_collator=Collator(data_collator, model.config.num_labels),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
             **kwargs,
         )
         check_sharding(self, objective)
-        self._uses_papers_sgd = args.optim == "sgd" and not (self.optimizer or self.optimizer_cls_and_kwargs)
+        self.model_init = model_init
+        self._optimizer_given = bool(self.optimizer or self.optimizer_cls_and_kwargs)
         self.train_dataset = place_images(self.train_dataset, args)
         self.objective = None if objective is None else objective.to(args.device)
-        self.batches = AugmentedBatches.of_arguments(args, processing_class)
-        self.training_loss, self.graphs = TrainingLoss(self.objective), None
+        self.objective_at_first = copy.deepcopy(self.objective)
+        self._begin_anew()
         self.precision, self._began, self._ended = args.precision, None, None
         show_epochs(self)
 
@@ -120,16 +138,41 @@ class LongTailTrainer(Trainer):
             self._began -= seconds
         if self.args.push_to_hub and self.write_card is None:
             logger.warning(PLAIN_PUSH)
-        self.training_loss, self.graphs = TrainingLoss(self.objective), graphs_of(self, self._uses_papers_sgd)
+        self._begin_anew()
+        self.graphs = graphs_of(self, self._uses_papers_sgd)
         output = super().train(checkpoint, **kwargs)
         share_statistics(self.model, self.accelerator)
         self._ended = time.perf_counter()
         return output
 
+    def _begin_anew(self) -> None:
+        self.batches = AugmentedBatches.of_arguments(self.args, self.processing_class)
+        self.training_loss, self.graphs = TrainingLoss(self.objective), None
+
+    def call_model_init(self, trial: object = None) -> PreTrainedModel:
+        """As in transformers; the objective begins anew, too, and both know the classes."""
+        model = super().call_model_init(trial)
+        if self.objective is not None:
+            self.objective.load_state_dict(self.objective_at_first.state_dict())
+        self.class_counts = learn_classes(model, self.objective, self.train_dataset, self.label_names)
+        self._begin_anew()  # a trial has changed the arguments
+        self.graphs = graphs_of(self, self._uses_papers_sgd)
+        return model if asks_for_sharding(self.args) else with_fast_layout(model)
+
+    @property
+    def _uses_papers_sgd(self) -> bool:
+        return self.args.optim == "sgd" and not self._optimizer_given
+
     @property
     def progress(self) -> float:
         """Share of the run done, in [0, 1]."""
         return self.state.global_step / max(self.state.max_steps, 1)
+
+    @property
+    def kept_epoch(self) -> float | None:
+        """The epoch of the weights that `load_best_model_at_end` kept; None without it."""
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        return next((entry["epoch"] for entry in self.state.log_history if entry["step"] == best), None)
 
     @property
     def train_seconds(self) -> float | None:
@@ -139,7 +182,8 @@ class LongTailTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: torch.utils.data.Dataset | None = None) -> Sampler | None:
         # overridden: transformers has no public place for a sampler
         images = self.train_dataset if train_dataset is None else train_dataset
-        return make_sampler(images, self.args, left_out=lone_images(len(images), self.args, self.model))
+        left_out = lone_images(len(images), self.args, self.model)
+        return make_sampler(images, labels_of(images), self.args, left_out)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, None]:
         """As in transformers, augmented; images are not counted, as a loss is a mean over its batch."""
@@ -206,7 +250,7 @@ class LongTailTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         # overridden: nothing public is around all that transformers writes
         self.training_loss.check_finite(self.state.global_step + 1)
-        with whole_or_not_there(self):
+        with whole_or_not_there(self, Path(self._get_output_dir(trial))):
             super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -215,31 +259,6 @@ class LongTailTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             finish_checkpoint(output_dir, self)
-
-    def evaluate(self, eval_dataset: object = None, *args, **kwargs) -> dict[str, float]:
-        """As in transformers, of any split that the constructor takes."""
-        return super().evaluate(loaded(eval_dataset, self.processing_class, self.args), *args, **kwargs)
-
-    def predict(self, test_dataset: object, *args, **kwargs) -> PredictionOutput:
-        """As in transformers, of any split that the constructor takes."""
-        return super().predict(loaded(test_dataset, self.processing_class, self.args), *args, **kwargs)
-
-    def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
-        """As in transformers, by processes that hold the same model."""
-        share_statistics(self.model, self.accelerator)
-        return super().evaluation_loop(dataloader, *args, **kwargs)
-
-    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args, **kwargs) -> tuple:
-        """As in transformers; what other processes have of the batch is not computed, it would count twice in the loss."""
-        rows = rows_once(self.accelerator, len(inputs["labels"]))
-        if rows is None:
-            return super().prediction_step(model, inputs, *args, **kwargs)
-        own = {name: values[:rows] for name, values in inputs.items()}
-        loss, logits, labels = super().prediction_step(model, own, *args, **kwargs)
-        if logits is None:
-            return loss, None, None
-        # as many rows of each process are gathered; those that are added here are left out afterwards
-        return loss, *self.accelerator.pad_across_processes((logits, labels))
 
     def create_model_card(self, *args, **kwargs) -> None:
         """As in transformers, or by `write_card`."""
