@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 
+from tailmoe.training.data.archives import READ_ARCHIVES
 from tailmoe.training.data.columns import find_columns
 from tailmoe.training.data.found import Found
 from tailmoe.training.data.local_files import (
@@ -18,7 +19,7 @@ from tailmoe.training.data.local_files import (
     read_parquet,
     telling,
 )
-from tailmoe.training.data.shards import parquet_of_splits
+from tailmoe.training.data.shards import files_of_splits
 from tailmoe.training.data.streaming import index_rows, parquet_features
 from tailmoe.training.data.table_rows import DELIMITED
 from tailmoe.training.data.tables import METADATA, check_one_label
@@ -34,7 +35,7 @@ KNOWN = {
     "mnist": ("ylecun/mnist", "image", "label"),
     "fashion_mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
 }
-FILES = (*DELIMITED, ".txt", ".parquet")  # no id on the Hub ends so
+FILES = (*DELIMITED, *READ_ARCHIVES, ".txt", ".parquet")  # no id on the Hub ends so
 
 
 def find_images(
@@ -97,11 +98,11 @@ def _load(
     if path.is_dir():
         return read_local_folder(name, path, columns, class_depth)
     if path.is_file():
-        return read_local_file(name, path, columns)
+        return read_local_file(name, path, columns, class_depth)
     if name.startswith((".", "~", "/")) or name.endswith(FILES) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
     remedy = (
-        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet, CSV or TSV file or a Hub id, and `config_name` where it has "
+        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet, CSV, TSV, ZIP or TAR file or a Hub id, and `config_name` where it has "
         "several configs; offline, TAILMOE_DATA_DIR can name a folder with those by name"
     )
     return _read_hub(name, remedy, name, config_name, revision, class_depth)
@@ -138,7 +139,7 @@ def _parquet_files(
     if folder.is_file() and folder.suffix.lower() == ".parquet":
         return {"train": [str(folder)]}, None
     if folder.is_dir():
-        found = parquet_of_splits(folder, read_tree(folder, LeftOut()).all_others())
+        found = files_of_splits(folder, read_tree(folder, LeftOut()).all_others())
         return ({split: [*map(str, files)] for split, files in found.items()}, None) if found else None
     if hub_id(name) is None:
         return None
