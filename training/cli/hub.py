@@ -120,8 +120,9 @@ def data(
     """Show what is understood of a data set, or make splits of it.
 
     What is shown can be checked before training: splits, classes with their
-    images, what was left out and why, images that are there twice. Nothing is
-    written.
+    images as bars, imbalance, shot groups, sizes, what was left out and why,
+    images that are there twice or nearly so, and a recipe to begin with.
+    Nothing is written.
 
     \b
       tailmoe data PATH/TO/IMAGES

@@ -17,6 +17,7 @@ Run = Annotated[str, Argument(metavar="RUN", help="folder of a finished run")]
 RecipeName = Annotated[str, Argument(metavar="RECIPE", help="name of a recipe, or a YAML file")]
 Overrides = Annotated[list[str], Option("--set", metavar="KEY=VALUE...", help="change keys of the recipe")]
 Json = Annotated[Path | None, Option(metavar="FILE", help="also write all of it as JSON")]
+Csv = Annotated[Path | None, Option(metavar="FILE", help="write a table with one row an image")]
 OnBadImage = Annotated[
     Literal["error", "skip"], Option(help="stop at an image that cannot be read, or leave it out and name it")
 ]

@@ -9,6 +9,7 @@ from tailmoe.training.data.long_tailed import check_range, label_array
 from tailmoe.training.data.streaming import PLACE, has_places
 from tailmoe.training.errors import BadInputError
 
+LABELS = ("label", "labels")  # columns that say by their names what they are
 CLASS_TYPES = ("string", "large_string", "int", "uint", "bool")  # that a label column of no ClassLabel may have
 
 
@@ -109,7 +110,7 @@ def standard_columns(
 def _column_of_type(dataset: datasets.Dataset, feature_type: type, argument: str) -> str:
     columns = [name for name, feature in dataset.features.items() if isinstance(feature, feature_type)]
     if not columns and feature_type is datasets.ClassLabel:  # names or numbers, when the column says what it is
-        columns = [name for name in ("label", "labels") if name in dataset.column_names]
+        columns = [name for name in LABELS if name in dataset.column_names]
     if len(columns) != 1:
         found = f"could be {' or '.join(columns)}" if columns else f"is none of {', '.join(dataset.column_names)}"
         remedy = f"name it with `--set data.{argument}=...`"

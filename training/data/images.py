@@ -47,10 +47,12 @@ class DecodedImages(torch.utils.data.Dataset):
         pixel_values: (N, C, H, W), uint8.
         labels: (N,), int64.
         skipped: Number of images left out because they could not be read.
+        rows: (N,), int64, where each image is in its split; in order and without gaps if None.
     """
 
-    def __init__(self, pixel_values: Tensor, labels: Tensor, skipped: int = 0):
+    def __init__(self, pixel_values: Tensor, labels: Tensor, skipped: int = 0, rows: Tensor | None = None):
         self.pixel_values, self.labels, self.skipped = pixel_values, labels, skipped
+        self.rows = torch.arange(len(labels)) if rows is None else rows
 
     @classmethod
     def from_dataset(
@@ -95,7 +97,7 @@ class DecodedImages(torch.utils.data.Dataset):
         if bad:
             shown = "; ".join(bad[:NAMES_SHOWN]) + ("; ..." if len(bad) > NAMES_SHOWN else "")
             logger.warning("Skipped %d unreadable images of %d: %s", len(bad), len(dataset), shown)
-        return cls(pixels[: len(kept)], torch.from_numpy(labels[kept]), skipped=len(bad))
+        return cls(pixels[: len(kept)], torch.from_numpy(labels[kept]), len(bad), torch.tensor(kept))
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over all pixels, in units of the full scale."""
@@ -103,7 +105,7 @@ class DecodedImages(torch.utils.data.Dataset):
 
     def to(self, device: torch.device) -> "DecodedImages":
         """The same split on another device."""
-        return DecodedImages(self.pixel_values.to(device), self.labels.to(device), self.skipped)
+        return DecodedImages(self.pixel_values.to(device), self.labels.to(device), self.skipped, self.rows)
 
     def __len__(self) -> int:
         return len(self.labels)

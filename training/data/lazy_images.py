@@ -48,13 +48,14 @@ class LazyImages(torch.utils.data.Dataset):
     Raises:
         BadInputError: If a column is missing, or the split is empty.
 
-    `blocks` tells which images are read together, see `block_numbers`.
+    `blocks` tells which images are read together, see `block_numbers`; `rows` (N,) where each is in its split.
     """
 
     skipped = None  # images left out: not known
 
     def __init__(self, dataset: datasets.Dataset, image_processor: BaseImageProcessor):
         self.labels = torch.from_numpy(label_array(dataset))
+        self.rows = torch.arange(len(self.labels))
         self.encoded, self.image_processor = encoded_column(dataset), image_processor
         self.blocks = block_numbers(self.encoded)
 

@@ -2,55 +2,71 @@
 
 import contextlib
 import glob
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 
+from tailmoe.training.data.archives import is_archive, is_webdataset, read_webdataset, unpacked
 from tailmoe.training.data.folders import read_folder, split_folders, top_of
 from tailmoe.training.data.found import Found
-from tailmoe.training.data.shards import parquet_of_splits
-from tailmoe.training.data.tables import find_tables, metadata_of, read_table
+from tailmoe.training.data.named_files import NamedFiles
+from tailmoe.training.data.shards import files_of_splits
+from tailmoe.training.data.table_rows import DELIMITED
+from tailmoe.training.data.tables import find_tables, metadata_of, names_images, read_table
 from tailmoe.training.data.tree import LeftOut, Tree, read_tree, some
 from tailmoe.training.errors import BadInputError
 
+logger = logging.getLogger(__name__)
+Columns = tuple[str | None, str | None]  # of the images and the labels, where they are given
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def read_local_file(name: str, path: Path, image_column: str | None) -> Found:
-    """The images of a Parquet file or a table, which knows no splits."""
-    if path.suffix.lower() == ".csv":
-        return _tables(name, {"train": path}, image_column, Found({}, has_splits=False))
+def read_local_file(name: str, path: Path, columns: Columns, class_depth: int | None) -> Found:
+    """The images of a Parquet file, a table or a WebDataset archive, which know no splits, or of an archive of folders."""
+    if is_archive(path):
+        with telling(name, "give a whole archive, or a folder of what it holds"):
+            if is_webdataset(path):
+                return Found(read_webdataset({"train": [path]}), has_splits=False)
+            return read_local_folder(name, unpacked(path), columns, class_depth)
+    if path.suffix.lower() in (*DELIMITED, ".txt"):
+        return _tables(name, {"train": path}, columns, Found({}, has_splits=False), NamedFiles())
     if path.suffix.lower() != ".parquet":
-        raise BadInputError(f"`{name}` is no Parquet or CSV file: give one, a folder of images, or a Hub id.")
+        raise BadInputError(
+            f"`{name}` is no Parquet, CSV, TSV, ZIP or TAR file: give one, a folder of images, or a Hub id."
+        )
     return Found(read_parquet(name, {"train": [path]}), has_splits=False)
 
 
-def read_local_folder(name: str, folder: Path, image_column: str | None, class_depth: int | None) -> Found:
+def read_local_folder(name: str, folder: Path, columns: Columns, class_depth: int | None) -> Found:
     """The images of a folder: Parquet files with the names of splits, at any depth; else tables of paths; else class folders.
 
     Raises:
         BadInputError: If there are none, or Parquet files and class folders, or as their readers.
     """
-    left_out = LeftOut()
+    left_out, files = LeftOut(), NamedFiles()
     with telling(name, "give a folder with train/<class>/<image>"):
         tree = read_tree(folder, left_out)
         found = Found({}, left_out=left_out, num_others=sum(1 for _ in tree.all_others()))
-        parquet = parquet_of_splits(folder, tree.all_others())
+        parquet = files_of_splits(folder, tree.all_others())
         splits = split_folders(top_of(tree), LeftOut())
         if parquet:
             _check_no_classes(tree, splits, parquet)
             return Found(read_parquet(name, parquet))
         parts = splits or {"train": tree}
         has_classes = any(part.has_classes() for part in parts.values())
-        if tables := find_tables(folder, has_classes, has_splits=bool(splits) and has_classes):
-            return _tables(name, tables, image_column, found)
+        if tables := find_tables(folder, has_classes, bool(splits) and has_classes, files):
+            return _tables(name, tables, columns, found, files)
+        if (shards := files_of_splits(folder, tree.all_others(), "tar")) and not tree.has_images():
+            return Found(read_webdataset(shards))
         if not tree.has_images():
             raise BadInputError(_without_images(name, folder, tree, left_out))
         tables = {split: table for split, part in parts.items() if (table := metadata_of(part.path)) is not None}
         if tables and not has_classes:
             found.has_splits = bool(splits)
-            return _tables(name, tables, image_column, found)
+            return _tables(name, tables, columns, found, files)
+        _warn_of_tables(folder, files)
         found.form = "folders"
         found.splits, found.has_splits = read_folder(tree, 1 if class_depth is None else class_depth, left_out)
         return found
@@ -74,8 +90,12 @@ def _without_images(name: str, folder: Path, tree: Tree, left_out: LeftOut) -> s
     if any(path.endswith(".parquet") for path in others):
         return f"There is no {folder / 'train.parquet'}: Parquet files are found by the names of splits."
     if archives := [path for path in others if path.lower().endswith(ARCHIVES)]:
-        return f"`{name}` holds no images, but {some(archives)}: unpack it first."
+        return f"`{name}` holds no images, but {some(archives)}: {_remedy_of(archives)}."
     return f"`{name}` holds no images: give a folder with train/<class>/<image>."
+
+
+def _remedy_of(archives: list[str]) -> str:
+    return "give it itself" if len(archives) == 1 and is_archive(Path(archives[0])) else "unpack them first"
 
 
 def read_parquet(name: str, files: dict[str, list[Path]]) -> dict[str, datasets.Dataset]:
@@ -88,9 +108,18 @@ def read_parquet(name: str, files: dict[str, list[Path]]) -> dict[str, datasets.
     return splits
 
 
-def _tables(name: str, tables: dict[str, Path], image_column: str | None, found: Found) -> Found:
+def _warn_of_tables(folder: Path, files: NamedFiles) -> None:
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in DELIMITED and names_images(file, files):
+            logger.warning(
+                "%s names images, but the classes are taken from the folders: give the file itself to take its labels.",
+                file,
+            )
+
+
+def _tables(name: str, tables: dict[str, Path], columns: Columns, found: Found, files: NamedFiles) -> Found:
     with telling(name, "give a CSV file with a header, a column of paths and one of labels"):
-        found.splits = {split: read_table(table, image_column, found.left_out) for split, table in tables.items()}
+        found.splits = {split: read_table(table, *columns, found.left_out, files) for split, table in tables.items()}
     found.form = "tables"
     return found
 

@@ -1,4 +1,4 @@
-"""Parquet files of a folder by split, as the Hub lays them out."""
+"""Parquet files and WebDataset archives of a folder by split, as the Hub lays them out."""
 
 import re
 from collections import defaultdict
@@ -9,16 +9,17 @@ from tailmoe.training.data.folders import SPLIT_OF
 from tailmoe.training.errors import BadInputError
 
 # train.parquet, train-0.parquet, train-00000-of-00002.parquet, with or without a hash behind it
-NAME = re.compile(r"([a-z]+)(?:[-_.]?(\d+)(?:-of-(\d+))?(?:-[0-9a-f]{8,})?)?\.parquet")
-NUMBERED = re.compile(r"\d+\.parquet")  # in a folder that has the name of the split
+NAME = r"([a-z]+)(?:[-_.]?(\d+)(?:-of-(\d+))?(?:-[0-9a-f]{8,})?)?\."
+NUMBERED = r"\d+\."  # in a folder that has the name of the split
 
 
-def parquet_of_splits(folder: Path, files: Iterable[str]) -> dict[str, list[Path]]:
-    """The Parquet files of each split, found by their whole names; others are none of a split.
+def files_of_splits(folder: Path, files: Iterable[str], suffix: str = "parquet") -> dict[str, list[Path]]:
+    """The files of a suffix of each split, found by their whole names; others are none of a split.
 
     Args:
         folder: Named in errors.
         files: Paths below it.
+        suffix: `"parquet"` or `"tar"`.
 
     Raises:
         BadInputError: If the files of a split lie in several folders, are shards beside a whole file, or shards are missing.
@@ -26,10 +27,10 @@ def parquet_of_splits(folder: Path, files: Iterable[str]) -> dict[str, list[Path
     found: dict[str, dict[Path, re.Match | None]] = defaultdict(dict)
     for path in sorted(map(Path, files)):
         name, home = path.name.lower(), path.parent.name.lower()
-        match = NAME.fullmatch(name)
+        match = re.fullmatch(NAME + suffix, name)
         if match and match[1] in SPLIT_OF:
             found[SPLIT_OF[match[1]]][path] = match
-        elif NUMBERED.fullmatch(name) and home in SPLIT_OF:
+        elif re.fullmatch(NUMBERED + suffix, name) and home in SPLIT_OF:
             found[SPLIT_OF[home]][path] = None
     for split, paths in found.items():
         _check_shards(folder, split, paths)

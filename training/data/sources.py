@@ -8,11 +8,20 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 
+from tailmoe.training.data.archives import READ_ARCHIVES
 from tailmoe.training.data.columns import find_columns
 from tailmoe.training.data.found import Found
-from tailmoe.training.data.local_files import ARCHIVES, read_local_file, read_local_folder, read_parquet, telling
-from tailmoe.training.data.shards import parquet_of_splits
+from tailmoe.training.data.local_files import (
+    ARCHIVES,
+    Columns,
+    read_local_file,
+    read_local_folder,
+    read_parquet,
+    telling,
+)
+from tailmoe.training.data.shards import files_of_splits
 from tailmoe.training.data.streaming import index_rows, parquet_features
+from tailmoe.training.data.table_rows import DELIMITED
 from tailmoe.training.data.tables import METADATA, check_one_label
 from tailmoe.training.data.tree import LeftOut, read_tree
 from tailmoe.training.errors import BadInputError
@@ -26,7 +35,7 @@ KNOWN = {
     "mnist": ("ylecun/mnist", "image", "label"),
     "fashion_mnist": ("zalando-datasets/fashion_mnist", "image", "label"),
 }
-FILES = (".csv", ".parquet")  # no id on the Hub ends so
+FILES = (*DELIMITED, *READ_ARCHIVES, ".txt", ".parquet")  # no id on the Hub ends so
 
 
 def find_images(
@@ -49,7 +58,7 @@ def find_images(
     if files is not None:
         found = _streamed(name, *files, image_column, label_column)
     else:
-        found = _load(name, config_name, revision, image_column, class_depth)
+        found = _load(name, config_name, revision, (image_column, label_column), class_depth)
     if class_depth is not None and found.form != "folders":
         raise BadInputError(
             f"`class_depth` {class_depth} is of class folders, and the classes of `{name}` are in a column."
@@ -72,7 +81,7 @@ def hub_id(name: str) -> str | None:
 
 
 def _load(
-    name: str, config_name: str | None, revision: str | None, image_column: str | None, class_depth: int | None
+    name: str, config_name: str | None, revision: str | None, columns: Columns, class_depth: int | None
 ) -> Found:
     if name in KNOWN:
         folder = os.environ.get("TAILMOE_DATA_DIR")
@@ -87,13 +96,13 @@ def _load(
                 f"`{argument}` {value} is for a data set on the Hub, and `{name}` lies on this machine."
             )
     if path.is_dir():
-        return read_local_folder(name, path, image_column, class_depth)
+        return read_local_folder(name, path, columns, class_depth)
     if path.is_file():
-        return read_local_file(name, path, image_column)
+        return read_local_file(name, path, columns, class_depth)
     if name.startswith((".", "~", "/")) or name.endswith(FILES) or name.count("/") > 1:
         raise BadInputError(f"`{name}` cannot be loaded: there is no such file or folder.")
     remedy = (
-        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet or CSV file or a Hub id, and `config_name` where it has "
+        f"give {EMBEDDED}, {', '.join(KNOWN)}, a folder, a Parquet, CSV, TSV, ZIP or TAR file or a Hub id, and `config_name` where it has "
         "several configs; offline, TAILMOE_DATA_DIR can name a folder with those by name"
     )
     return _read_hub(name, remedy, name, config_name, revision, class_depth)
@@ -106,7 +115,7 @@ def _read_hub(
         builder = datasets.load_dataset_builder(repo_id, config_name, revision=revision)
         if builder.name == "imagefolder" and _holds_class_folders(repo_id, revision):
             folder = huggingface_hub.snapshot_download(repo_id, repo_type="dataset", revision=revision)
-            return read_local_folder(name, Path(folder), None, class_depth)
+            return read_local_folder(name, Path(folder), (None, None), class_depth)
         builder.download_and_prepare()
         return Found(dict(builder.as_dataset()))
 
@@ -130,7 +139,7 @@ def _parquet_files(
     if folder.is_file() and folder.suffix.lower() == ".parquet":
         return {"train": [str(folder)]}, None
     if folder.is_dir():
-        found = parquet_of_splits(folder, read_tree(folder, LeftOut()).all_others())
+        found = files_of_splits(folder, read_tree(folder, LeftOut()).all_others())
         return ({split: [*map(str, files)] for split, files in found.items()}, None) if found else None
     if hub_id(name) is None:
         return None

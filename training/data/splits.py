@@ -45,7 +45,7 @@ def load_long_tailed(
         name: `fashion_mnist_lt`, which ships with the project; `cifar10`, `cifar100`, `mnist` or `fashion_mnist`,
             from the folder named by `TAILMOE_DATA_DIR` when it is set, else from the Hub; a folder of images
             (`train/<class>/<image>`) or of Parquet files (`train.parquet` or its shards, at any depth); a Parquet file; a
-            CSV file of paths, or a folder with `train.csv`, or with a list of lines `path label` as
+            CSV or TSV file of paths, or a folder with `train.csv`, or with a list of lines `path label` as
             `ImageNet_LT_train.txt`; or the id of a data set on the Hub. Without a labelled split `test`, `validation` is
             used, else a fifth of each class's images is held out, each with all its copies.
         imbalance_factor: Makes the training split long-tailed, see `make_long_tailed`; None leaves it as it is.
@@ -121,6 +121,7 @@ def _train_and_test(name: str, found: Found) -> tuple[datasets.Dataset, datasets
     if "train" not in found.splits:
         raise BadInputError(f"`{name}` has no split `train`; its splits are {', '.join(found.splits)}.")
     parts = [found.standard("train")]
+    _check_several_classes(parts[0])
     labelled = found.labelled()
     if held := [split for split in ("test", "validation") if split in labelled]:
         parts.append(found.standard(held[0], names=parts[0].features["label"].names))
@@ -133,6 +134,15 @@ def _train_and_test(name: str, found: Found) -> tuple[datasets.Dataset, datasets
     if not held:
         return _parted(parts[0], contents[0], hold_out(parts[0], contents[0]))
     return *parts, *contents
+
+
+def _check_several_classes(train: datasets.Dataset) -> None:
+    labels = np.unique(label_array(train))
+    if len(labels) == 1:
+        raise BadInputError(
+            f"All {len(train):,} training images are of one class, `{train.features['label'].names[labels[0]]}`: there is nothing "
+            "to tell apart. Give images of another class, or look at the column or the folders of the labels by `tailmoe data`."
+        )
 
 
 def _check_classes(train: datasets.Dataset, test: datasets.Dataset, split: str) -> None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,10 +20,12 @@ from transformers.utils import cached_file
 import tailmoe.modeling  # noqa: F401 (registers our models)
 from tailmoe.training.data import DecodedImages, LazyImages, load_images, load_long_tailed
 from tailmoe.training.data.lazy_images import image_loader, report_unreadable
+from tailmoe.training.data.long_tailed import label_array
 from tailmoe.training.data.normalization import Normalization
 from tailmoe.training.data.shot_groups import ShotBounds
 from tailmoe.training.data.splits import load_split
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluation.answers import write_labelled
 from tailmoe.training.evaluation.early_exit import early_exit_metrics, set_early_exit
 from tailmoe.training.evaluation.inference import OUTPUTS, Runner, fuse_for_inference, onnx_runner
 from tailmoe.training.evaluation.metrics import (
@@ -109,6 +112,16 @@ def evaluate_images(
     `run` runs the model where it is not the model itself that does.
     """
     outputs = predict_split(run or model.eval(), images, processor, model.device, on_bad_image)
+    return _metrics(model, processor, outputs, class_counts, shot_bounds)
+
+
+def _metrics(
+    model: PreTrainedModel,
+    processor: BaseImageProcessor,
+    outputs: dict[str, Tensor],
+    class_counts: list[int] | None,
+    shot_bounds: ShotBounds | None,
+) -> dict:
     metrics = classification_metrics(
         outputs["logits"], outputs["labels"], class_counts, outputs.get("expert_logits"), shot_bounds
     )
@@ -133,6 +146,7 @@ def evaluate_model(
     backend: str = "torch",
     early_exit_threshold: float | None = None,
     raw_logits: bool = True,
+    csv: Path | None = None,
 ) -> dict:
     """Metrics of a saved model on a data set, and `shot_bounds`, those of the images that it was trained on.
 
@@ -145,6 +159,7 @@ def evaluate_model(
         early_exit_threshold: Takes the place of the model's own.
         raw_logits: Measure a split as training makes it, with images held out where the data has no test split. Otherwise
             all images of the data, or of one of its own splits.
+        csv: Written, a row an image, see `write_labelled`.
 
     Raises:
         BadInputError: If the model or the data cannot be read, the data has a class the model does not know, or the model
@@ -157,10 +172,17 @@ def evaluate_model(
     run, model, processor = load_runner(model_name, backend)
     if early_exit_threshold is not None:
         set_early_exit(model, early_exit_threshold)
-    images = images_for_model(model_name, model, processor, data, split, on_bad_image, raw_logits)
+    dataset, labels = rows_for_model(model_name, model, data, split, raw_logits)
+    images = load_images(dataset, processor, on_bad_image)
+    images.labels = images.rows  # which images could be read is known afterwards
+    outputs = predict_split(run, images, processor, model.device, on_bad_image)
+    rows = outputs["labels"]
+    outputs["labels"] = labels[rows]
     counts = getattr(model.config, "class_counts", None)
     bounds = shot_bounds_of(model_name, counts)
-    metrics = evaluate_images(model, processor, images, counts, on_bad_image, run, bounds)
+    metrics = _metrics(model, processor, outputs, counts, bounds)
+    if csv is not None:
+        write_labelled(csv, model, outputs, dataset, rows)
     return metrics | {"shot_bounds": asdict(bounds)}
 
 
@@ -177,6 +199,19 @@ def images_for_model(
 
     Args, Raises: As `evaluate_model`.
     """
+    dataset, labels = rows_for_model(model_name, model, data, split, raw_logits)
+    images = load_images(dataset, processor, on_bad_image)
+    images.labels = labels[images.rows]
+    return images
+
+
+def rows_for_model(
+    model_name: str, model: PreTrainedModel, data: dict, split: str | None, raw_logits: bool
+) -> tuple[datasets.Dataset, Tensor]:
+    """A split, and the model's class ids of its rows: (N,), int64.
+
+    Args, Raises: As `evaluate_model`.
+    """
     if raw_logits and split == "validation":
         raise BadInputError(
             "`--split validation` is of data that is given by `--data`; a run has the splits train and test."
@@ -190,9 +225,7 @@ def images_for_model(
             f"Class `{unknown[0]}` of the data is unknown to `{model_name}`, whose classes are "
             f"{', '.join(list(known)[:10])}{', ...' if len(known) > 10 else ''}."
         )
-    images = load_images(dataset, processor, on_bad_image)
-    images.labels = torch.tensor([known.get(name, -1) for name in names])[images.labels]
-    return images
+    return dataset, torch.tensor([known.get(name, -1) for name in names])[label_array(dataset)]
 
 
 def shot_bounds_of(model_name: str, class_counts: list[int] | None) -> ShotBounds:

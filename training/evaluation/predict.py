@@ -1,7 +1,9 @@
 """What a trained model makes of single images."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -10,7 +12,9 @@ from transformers import BaseImageProcessor, PreTrainedModel
 
 from tailmoe.training.data import decode_image
 from tailmoe.training.data.images import check_policy, colour_options
+from tailmoe.training.data.tree import LeftOut, read_tree, some
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.evaluation.answers import answer
 from tailmoe.training.evaluation.inference import Runner
 
 logger = logging.getLogger(__name__)
@@ -58,6 +62,29 @@ def predict_images(
         raise BadInputError("None of the images can be read: the warnings above name them.")
 
 
+def image_files(sources: Sequence[str]) -> list[str]:
+    """Image files and addresses as they are; instead of a folder the images in it and in the folders below, by name.
+
+    What lies there and cannot be read is told in the log.
+
+    Raises:
+        BadInputError: If a folder holds no image that can be read.
+    """
+    files = []
+    for source in sources:
+        if not os.path.isdir(source):
+            files.append(source)
+            continue
+        left_out = LeftOut()
+        found = [*read_tree(Path(source), left_out).all_images()]
+        left_out.tell()
+        if not found:
+            reasons = "".join(f", but images {reason}: {some(paths)}" for reason, paths in left_out.items())
+            raise BadInputError(f"`{source}` holds no image that can be read{reasons}.")
+        files += sorted(os.path.join(source, os.path.relpath(file, os.path.abspath(source))) for file in found)
+    return files
+
+
 def open_image(path: str) -> Image.Image:
     """The image of a file, upright.
 
@@ -92,26 +119,4 @@ def _read(
 @torch.inference_mode()
 def _answers(run: Runner, model: PreTrainedModel, paths: list[str], pixel_values: Tensor, top_k: int) -> list[dict]:
     output = run(pixel_values=pixel_values.to(model.device))
-    experts, gate = output.get("expert_logits"), output.get("gate_probs")
-    return [
-        {
-            "path": path,
-            "labels": _top_labels(model, output["logits"][i], top_k),
-            "experts": [] if experts is None else [_top_labels(model, logits, top_k) for logits in experts[i]],
-            "gate_probs": None if gate is None else gate[i].tolist(),
-        }
-        for i, path in enumerate(paths)
-    ]
-
-
-def _top_labels(model: PreTrainedModel, logits: Tensor, top_k: int) -> list[dict]:
-    probabilities, classes = logits.float().softmax(dim=-1).topk(min(top_k, len(logits)))
-    counts = getattr(model.config, "class_counts", None)
-    return [
-        {
-            "label": model.config.id2label[index],
-            "probability": probability,
-            "training_images": None if counts is None else counts[index],
-        }
-        for probability, index in zip(probabilities.tolist(), classes.tolist(), strict=True)
-    ]
+    return [{"path": path} | answer(model, output, row, top_k) for row, path in enumerate(paths)]

@@ -56,7 +56,7 @@ def test_set_takes_several_keys_at_once_and_may_be_repeated(words, capsys):
         (["evaluate", "run", "--split", "tset"], "'tset' is not one of 'train', 'validation', 'test'"),
         (["evaluate", "run", "--early-exit-threshold", "0.5", "x"], "Invalid value for '--early-exit-threshold'"),
         (["evaluate", "run", "--early-exit-threshold", "0.5", "x"], "got x"),
-        (["predict", "run"], "Missing argument 'IMAGE'"),
+        (["predict", "run"], "Missing argument 'IMAGE|FOLDER'"),
         (["space", "me/space"], "Missing option '--model'"),
         (["benchmark", "--device", "tpu"], "'tpu' is not one of 'cpu', 'cuda'"),
         (["demo", "--port", "1.5"], "got 1.5"),

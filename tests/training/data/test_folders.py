@@ -252,5 +252,5 @@ def test_a_class_with_test_images_only_is_named(put):
 
 def test_archives_are_to_be_unpacked(tmp_path):
     (tmp_path / "train.zip").write_bytes(b"PK")
-    with pytest.raises(BadInputError, match=r"holds no images, but .*train.zip: unpack it first"):
+    with pytest.raises(BadInputError, match=r"holds no images, but .*train.zip: give it itself"):
         load_long_tailed(str(tmp_path))

@@ -298,9 +298,9 @@ def test_a_folder_without_usable_files_is_told(tmp_path, file, content, message)
 
 
 def test_a_file_that_is_no_parquet_or_not_there_is_told(tmp_path):
-    (tmp_path / "table.tsv").write_text("a,b")
-    with pytest.raises(BadInputError, match=r"table.tsv` is no Parquet or CSV file"):
-        load_long_tailed(str(tmp_path / "table.tsv"))
+    (tmp_path / "table.xlsx").write_text("a,b")
+    with pytest.raises(BadInputError, match=r"table.xlsx` is no Parquet, CSV, TSV, ZIP or TAR file"):
+        load_long_tailed(str(tmp_path / "table.xlsx"))
     for name in (str(tmp_path / "none"), "./none", "no/such/data", "mine/list.csv", "train.parquet"):
         for streaming in (False, True):
             with pytest.raises(BadInputError, match=f"`{name}` cannot be loaded: there is no such file or folder"):
