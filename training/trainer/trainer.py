@@ -5,6 +5,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import datasets
 import torch
