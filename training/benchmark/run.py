@@ -15,7 +15,7 @@ from tailmoe.training.benchmark.prediction import inference_figures
 from tailmoe.training.benchmark.record import Benchmark
 from tailmoe.training.benchmark.training import train_figures, trainer_figures
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.results.results.results.environment import describe_environment
+from tailmoe.training.results.environment import describe_environment
 
 logger = logging.getLogger(__name__)
 MEMORY = "memory"  # on request alone
