@@ -5,14 +5,13 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import datasets
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import BaseImageProcessor, PreTrainedModel, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import TrainOutput
 
 from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.lazy_images import place_images
@@ -22,14 +21,15 @@ from tailmoe.training.evaluation.inference import with_fast_layout
 from tailmoe.training.objectives.class_weighted import ClassWeightedObjective
 from tailmoe.training.trainer.arguments import LongTailTrainingArguments
 from tailmoe.training.trainer.batches import AugmentedBatches
-from tailmoe.training.trainer.checkpoints import checkpoint_to_resume, finish_checkpoint, take_up, whole_or_not_there
+from tailmoe.training.trainer.checkpoints import checkpoint_to_resume, take_up
 from tailmoe.training.trainer.classes import label_names, learn_classes, name_of_data
 from tailmoe.training.trainer.epoch_lines import show_epochs
 from tailmoe.training.trainer.evaluation import EvaluatingTrainer
 from tailmoe.training.trainer.loss import TrainingLoss
 from tailmoe.training.trainer.metrics import check_best_metric, share_statistics, trainer_metrics
 from tailmoe.training.trainer.optimization import add_objective, papers_scheduler, papers_sgd
-from tailmoe.training.trainer.sharding import asks_for_sharding, check_sharding, own_class
+from tailmoe.training.trainer.saving import SavingTrainer
+from tailmoe.training.trainer.sharding import asks_for_sharding, check_sharding
 from tailmoe.training.trainer.splits import check_streamed, loaded
 from tailmoe.training.trainer.step_graphs import graphs_of, recorded_step
 from tailmoe.training.trainer.supported_arguments import refuse_for_model, refuse_trainer_arguments
@@ -41,7 +41,7 @@ PLAIN_PUSH = (
 )
 
 
-class LongTailTrainer(EvaluatingTrainer):
+class LongTailTrainer(SavingTrainer, EvaluatingTrainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are decoded
@@ -242,25 +242,6 @@ class LongTailTrainer(EvaluatingTrainer):
             self.lr_scheduler = papers_scheduler(self.args, num_training_steps, optimizer or self.optimizer, last_from)
             self._created_lr_scheduler = self.lr_scheduler is not None
         return self.lr_scheduler or super().create_scheduler(num_training_steps, optimizer)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in transformers; a sharded model is saved as one of its own class."""
-        with own_class(self.model):
-            super().save_model(output_dir, _internal_call)
-
-    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        # overridden: nothing public is around all that transformers writes
-        self.training_loss.check_finite(self.state.global_step + 1)
-        folder = Path(self._get_output_dir(trial))
-        with whole_or_not_there(folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"):
-            super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        # overridden: of all that a process writes by itself it is the last, then comes the state that makes a checkpoint whole
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            finish_checkpoint(output_dir, self)
 
     def create_model_card(self, *args, **kwargs) -> None:
         """As in transformers, or by `write_card`."""
