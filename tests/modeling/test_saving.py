@@ -21,6 +21,7 @@ SHARED = {
     "backbone_config.py",
     "backbone_features.py",
     "backbone_passes.py",
+    "configuration_tailmoe.py",
     "grad_cam.py",
     "image_loading.py",
     "image_processing_tailmoe.py",

@@ -2,19 +2,18 @@
 
 import logging
 import re
-from typing import get_type_hints
 
 from torch import nn
 from transformers import AutoImageProcessor, PreTrainedConfig
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from tailmoe.modeling import ICLMoEConfig, SNNLMoEConfig, TailMoEImageProcessor
+from tailmoe.modeling import TailMoEImageProcessor
 from tailmoe.modeling.modeling_tailmoe import TailMoEPreTrainedModel
 from tailmoe.training.errors import BadInputError
+from tailmoe.training.families import FAMILIES
 
 logger = logging.getLogger(__name__)
 ADAPTER = "shared"
-OWN_CONFIGS = {each.model_type: each for each in (ICLMoEConfig, SNNLMoEConfig)}
 HEADS = ("classifier.", "balanced_classifier.", "gate.", "expert_hidden.", "expert_classifier.")
 NOT_OF_THE_NETWORK = {"class_counts", "training_logit_adjustment", "label_prior", "early_exit_threshold"}
 COPY_OF_ONE = re.compile(r"\.experts\.0(?=\.)")  # a network with one expert has no copies
@@ -28,12 +27,12 @@ def published_network(backbone: str, model_type: str) -> dict | None:
     """
     content, _ = PreTrainedConfig.get_config_dict(backbone)
     kind = content.get("model_type")
-    if kind not in OWN_CONFIGS:
+    if kind not in FAMILIES:
         return None
     if kind != model_type:
         raise ValueError(f"`backbone` {backbone} is of type {kind}: make `model_type` {kind}, got {model_type}.")
-    fields = set(get_type_hints(OWN_CONFIGS[kind])) - set(get_type_hints(PreTrainedConfig))
-    return {name: content[name] for name in fields - NOT_OF_THE_NETWORK if name in content}
+    fields = [name for name in FAMILIES[kind].config_fields if name not in NOT_OF_THE_NETWORK]
+    return {name: content[name] for name in fields if name in content}
 
 
 def load_features(model: TailMoEPreTrainedModel, published: str) -> None:

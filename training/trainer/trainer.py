@@ -10,9 +10,9 @@ from pathlib import Path
 import datasets
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Sampler
-from transformers import BaseImageProcessor, PreTrainedModel, set_seed
-from transformers.trainer_utils import TrainOutput
+from torch.utils.data import DataLoader, Sampler
+from transformers import BaseImageProcessor, PreTrainedModel, Trainer, set_seed
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 
 from tailmoe.training.data import DecodedImages, LazyImages
 from tailmoe.training.data.lazy_images import place_images
@@ -25,12 +25,11 @@ from tailmoe.training.trainer.batches import AugmentedBatches
 from tailmoe.training.trainer.checkpoints import checkpoint_to_resume, finish_checkpoint, take_up, whole_or_not_there
 from tailmoe.training.trainer.classes import label_names, learn_classes, name_of_data
 from tailmoe.training.trainer.epoch_lines import show_epochs
-from tailmoe.training.trainer.evaluation import EvaluatingTrainer
 from tailmoe.training.trainer.loss import TrainingLoss
-from tailmoe.training.trainer.metrics import check_best_metric, share_statistics, trainer_metrics
+from tailmoe.training.trainer.metrics import check_best_metric, rows_once, share_statistics, trainer_metrics
 from tailmoe.training.trainer.optimization import add_objective, papers_scheduler, papers_sgd
 from tailmoe.training.trainer.sharding import asks_for_sharding, check_sharding, own_class
-from tailmoe.training.trainer.splits import check_streamed, loaded
+from tailmoe.training.trainer.splits import check_streamed, loaded, loaded_to_predict
 from tailmoe.training.trainer.step_graphs import graphs_of, recorded_step
 from tailmoe.training.trainer.supported_arguments import refuse_for_model, refuse_trainer_arguments
 
@@ -41,7 +40,7 @@ PLAIN_PUSH = (
 )
 
 
-class LongTailTrainer(EvaluatingTrainer):
+class LongTailTrainer(Trainer):
     """Trains an image classifier on long-tailed images.
 
     Differs from `transformers.Trainer` in this: images of a `datasets.Dataset` (columns `image` and `label`) are decoded
@@ -215,6 +214,32 @@ class LongTailTrainer(EvaluatingTrainer):
     def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
         """Not counted: transformers' estimate, six operations for each parameter and token, is not of convolutions."""
         return 0
+
+    def evaluate(self, eval_dataset: object = None, *args, **kwargs) -> dict[str, float]:
+        """As in transformers, of any split that the constructor takes."""
+        return super().evaluate(loaded(eval_dataset, self.processing_class, self.args), *args, **kwargs)
+
+    def predict(self, test_dataset: object, *args, **kwargs) -> PredictionOutput:
+        """As in transformers, of any split that the constructor takes, and of images without labels."""
+        return super().predict(loaded_to_predict(test_dataset, self.processing_class, self.args), *args, **kwargs)
+
+    def evaluation_loop(self, dataloader: DataLoader, *args, **kwargs) -> EvalLoopOutput:
+        """As in transformers, by processes that hold the same model."""
+        share_statistics(self.model, self.accelerator)
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args, **kwargs) -> tuple:
+        """As in transformers; what other processes have of the batch is not computed, it would count twice in the loss."""
+        inputs = self.batches.finish(inputs)
+        rows = rows_once(self.accelerator, len(inputs["pixel_values"]))
+        if rows is None:
+            return super().prediction_step(model, inputs, *args, **kwargs)
+        own = {name: values[:rows] for name, values in inputs.items()}
+        loss, logits, labels = super().prediction_step(model, own, *args, **kwargs)
+        if logits is None:
+            return loss, None, None
+        # as many rows of each process are gathered; those that are added here are left out afterwards
+        return loss, *self.accelerator.pad_across_processes((logits, labels))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean of each loss term since the last log of the training loss."""
