@@ -5,6 +5,7 @@ from PIL import Image
 
 from tailmoe.hub_cards.benchmark_table import benchmark_table
 from tailmoe.training.benchmark.memory import LAYOUTS, TEST, draw_memory, write_folder
+from tailmoe.training.benchmark.record import Benchmark
 from tailmoe.training.data import class_counts, load_long_tailed
 
 
@@ -40,7 +41,17 @@ def test_the_record_is_drawn_and_shown(measured, tmp_path):
     draw_memory(measured, tmp_path / "memory.png")
     with Image.open(tmp_path / "memory.png") as image:
         assert image.width > 1000
-    record = {"device": "cpu", "limits": {}, "figures": [], "memory": measured, "commit": "0123", "date": "2026-11-24"}
-    table = benchmark_table(record | {"versions": {"torch": "2.13.0"}, "hardware": {"cpu": "Some CPU", "cores": 2}})
+    record = Benchmark(
+        device="cpu",
+        limits={},
+        figures=[],
+        memory=measured,
+        command="tailmoe benchmark memory",
+        commit="0123",
+        versions={"torch": "2.13.0"},
+        hardware={"cpu": "Some CPU", "cores": 2},
+        date="2026-11-24",
+    )
+    table = benchmark_table(record)
     assert "imagenet-lt, files" in table
     assert "12,345" in table

@@ -55,6 +55,7 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
         "modeling_icl_moe.py",
         "backbone.py",
         "early_exit.py",
+        "grad_cam.py",
         "label_prior.py",
         "backbone_config.py",
         "backbone_features.py",

@@ -1,11 +1,12 @@
 """Shot groups: the field's bounds, bounds of one's own, and thirds where no class is large; told wherever they are shown."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from made_up import made_up_run, made_up_study
 
+from tailmoe.hub_cards.callback import CardCallback
 from tailmoe.hub_cards.model_card import render_model_card
 from tailmoe.hub_cards.results_table import readme_table, results_table
 from tailmoe.training.cli.terminal import metrics_lines
@@ -14,6 +15,7 @@ from tailmoe.training.errors import BadInputError
 from tailmoe.training.evaluation import evaluate as evaluation
 from tailmoe.training.evaluation.metrics import classification_metrics, shot_groups
 from tailmoe.training.figures.results import accuracy_per_class_figure
+from tailmoe.training.results.results import RunResults
 
 SMALL = [40, 40, 12, 11, 10, 9, 3, 2, 2]
 
@@ -103,8 +105,8 @@ def test_the_terminal_names_the_bounds():
 
 def test_bounds_of_the_arguments_are_in_the_record_and_hold_for_a_later_evaluation(make_trainer, icl, tmp_path):
     trainer = make_trainer(*icl, many_above=30, few_below=6)
-    dataset = trainer._describe_data("mine")
-    assert dataset.shot_bounds == ShotBounds(30, 6)
     assert evaluation.shot_bounds_of(str(tmp_path), SMALL).terciles
-    replace(made_up_run(), dataset=dataset).save(tmp_path / "results.json")
-    assert evaluation.shot_bounds_of(str(tmp_path), SMALL) == ShotBounds(30, 6)
+    CardCallback(trainer).write_card()
+    folder = trainer.args.output_dir
+    assert RunResults.load(f"{folder}/results.json").dataset.shot_bounds == ShotBounds(30, 6)
+    assert evaluation.shot_bounds_of(folder, SMALL) == ShotBounds(30, 6)
