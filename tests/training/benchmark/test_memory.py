@@ -49,7 +49,7 @@ def test_the_record_is_drawn_and_shown(measured, tmp_path):
         command="tailmoe benchmark memory",
         commit="0123",
         versions={"torch": "2.13.0"},
-        hardware={"cpu": "Some CPU", "cores": 2},
+        hardware={"cpu": "Some CPU", "cores": 2, "accelerator": None},
         date="2026-11-24",
     )
     table = benchmark_table(record)
