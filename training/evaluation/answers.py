@@ -42,7 +42,7 @@ class AnswerTable:
                 self.file = self.path.open("w", encoding="utf-8", newline="")
             except OSError as error:
                 raise BadInputError(f"`--csv` {self.path} cannot be written: {error.strerror}.") from None
-            self.writer = csv.DictWriter(self.file, [*row])
+            self.writer = csv.DictWriter(self.file, [*row], lineterminator="\n")
             self.writer.writeheader()
         self.writer.writerow(row)
         self.num_rows += 1
