@@ -74,7 +74,7 @@ def _trained_logits(outputs: ModelOutput) -> list[Tensor]:
 
 def _cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     # (B, C) or (B, M, C) -> (B,), the mean over the experts
-    experts = logits.float().flatten(1, -2).reshape(len(labels), -1, logits.shape[-1])
+    experts = logits.float().reshape(len(labels), -1, logits.shape[-1])
     targets = labels[:, None].expand(experts.shape[:2])
     return F.cross_entropy(experts.transpose(1, 2), targets, reduction="none").mean(dim=1)
 

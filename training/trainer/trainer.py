@@ -94,10 +94,10 @@ class LongTailTrainer(Trainer):
             model = super().call_model_init()
         if objective is None and args.class_weights is not None:
             objective = ClassWeightedObjective(model.config, args.class_weights)
-        self.data_name, self.label_names = name_of_data(train_dataset), label_names(train_dataset)
+        self.data_name, self.class_names = name_of_data(train_dataset), label_names(train_dataset)
         train_dataset = loaded(train_dataset, processing_class, args, "Decoding train images")
         eval_dataset = loaded(eval_dataset, processing_class, args, "Decoding test images")
-        self.class_counts = learn_classes(model, objective, train_dataset, self.label_names)
+        self.class_counts = learn_classes(model, objective, train_dataset, self.class_names)
         check_streamed(train_dataset, args)
         refuse_for_model(model, args)
         args.expect_stages(objective)
@@ -120,7 +120,8 @@ class LongTailTrainer(Trainer):
         self.train_dataset = place_images(self.train_dataset, args)
         self.objective = None if objective is None else objective.to(args.device)
         self.objective_at_first = copy.deepcopy(self.objective)
-        self._begin_anew()
+        self.batches = AugmentedBatches.of_arguments(args, processing_class)
+        self.training_loss, self.graphs = TrainingLoss(self.objective), None
         self.precision, self._began, self._ended = args.precision, None, None
         show_epochs(self)
 
@@ -138,26 +139,24 @@ class LongTailTrainer(Trainer):
             self._began -= seconds
         if self.args.push_to_hub and self.write_card is None:
             logger.warning(PLAIN_PUSH)
-        self._begin_anew()
-        self.graphs = graphs_of(self, self._uses_papers_sgd)
         output = super().train(checkpoint, **kwargs)
         share_statistics(self.model, self.accelerator)
         self._ended = time.perf_counter()
         return output
-
-    def _begin_anew(self) -> None:
-        self.batches = AugmentedBatches.of_arguments(self.args, self.processing_class)
-        self.training_loss, self.graphs = TrainingLoss(self.objective), None
 
     def call_model_init(self, trial: object = None) -> PreTrainedModel:
         """As in transformers; the objective begins anew, too, and both know the classes."""
         model = super().call_model_init(trial)
         if self.objective is not None:
             self.objective.load_state_dict(self.objective_at_first.state_dict())
-        self.class_counts = learn_classes(model, self.objective, self.train_dataset, self.label_names)
-        self._begin_anew()  # a trial has changed the arguments
-        self.graphs = graphs_of(self, self._uses_papers_sgd)
+        self.class_counts = learn_classes(model, self.objective, self.train_dataset, self.class_names)
         return model if asks_for_sharding(self.args) else with_fast_layout(model)
+
+    def _hp_search_setup(self, trial: object) -> None:
+        # overridden: a trial changes the arguments, after the model was made
+        super()._hp_search_setup(trial)
+        self.batches = AugmentedBatches.of_arguments(self.args, self.processing_class)
+        self.training_loss, self.graphs = TrainingLoss(self.objective), graphs_of(self, self._uses_papers_sgd)
 
     @property
     def _uses_papers_sgd(self) -> bool:

@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .backbone_config import resolve_backbone
 from .backbone_features import backbone_feature_size
+from .configuration_tailmoe import TailMoEConfig
 from .label_prior import check_label_prior
 from .validation import (
     check_at_least,
@@ -19,7 +20,7 @@ from .validation import (
 
 
 @strict
-class ICLMoEConfig(PreTrainedConfig):
+class ICLMoEConfig(TailMoEConfig):
     r"""Configuration of [`ICLMoEForImageClassification`].
 
     The defaults are the paper's CIFAR network: a ResNet-32 of standard width with three experts.

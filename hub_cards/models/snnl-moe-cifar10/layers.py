@@ -3,13 +3,16 @@
 Shape letters: B batch, E experts, D features, C classes, H and W height and width.
 """
 
+import contextlib
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -20,7 +23,7 @@ def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride:
     )
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(GradientCheckpointingLayer):
     """Two 3x3 convolutions and a shortcut, projected where the shape changes (He et al., CVPR 2016, option B)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
@@ -101,3 +104,21 @@ def init_layer(module: nn.Module) -> None:
         init.zeros_(module.num_batches_tracked)
     elif isinstance(module, ExpertLinear | ExpertCosine):
         module.reset_parameters()
+
+
+def contexts_of_passes(norms: Sequence[nn.Module]) -> tuple[contextlib.AbstractContextManager, ...]:
+    """Contexts of the first and the second pass of checkpointed layers: batch normalisation counts a batch in the first."""
+    return contextlib.nullcontext(), _statistics_kept(norms)
+
+
+@contextlib.contextmanager
+def _statistics_kept(norms: Sequence[nn.Module]) -> Iterator[None]:
+    # they stay where they are, multiplied by 1: without them a pass would save other tensors than the first
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, num_batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, num_batches

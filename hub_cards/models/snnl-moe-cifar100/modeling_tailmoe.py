@@ -1,16 +1,19 @@
 """What both models share as `PreTrainedModel`s."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .grad_cam import grad_cam
 from .label_prior import check_label_prior, log_assumed_prior
-from .layers import init_layer
+from .layers import contexts_of_passes, init_layer
 
 
 class TailMoEPreTrainedModel(PreTrainedModel):
@@ -99,8 +102,18 @@ class TailMoEPreTrainedModel(PreTrainedModel):
 
     @property
     def supports_gradient_checkpointing(self) -> bool:
-        """With a backbone that does; batch normalisation would see each batch twice."""
-        return self.backbone is not None and self.backbone.model.supports_gradient_checkpointing
+        """Of a backbone, whether it does."""
+        return self.backbone is None or self.backbone.model.supports_gradient_checkpointing
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs
+    ) -> None:
+        # overridden: layers are computed a second time for the gradient, and statistics must see a batch once
+        norms = [module for module in self.modules() if isinstance(module, _NormBase)]
+        if norms:
+            contexts = functools.partial(contexts_of_passes, norms)
+            gradient_checkpointing_func = functools.partial(gradient_checkpointing_func, context_fn=contexts)
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
 
     def get_input_embeddings(self) -> None:
         """None: images have no embeddings whose weights a last layer could share; FSDP asks."""

@@ -18,6 +18,10 @@ OF_VIDEOS = ("edgetam_video", "sam2_video", "sam3_tracker_video", "sam3_video", 
 OF_PAIRS = ("efficientloftr", "lightglue")
 OF_TEXTS = ("kosmos-2", "sam3", "sam3_lite_text", "sam3_lite_text_text_model")  # too, though none is asked for
 UNSUITABLE = {
+    **dict.fromkeys(
+        ("icl_moe", "snnl_moe"),
+        "it has experts itself, `from_pretrained` with `num_labels` and `ignore_mismatched_sizes=True` starts from its features",
+    ),
     "vit_mae": "it hides most patches of an image at random, in prediction too",
     "siglip2_vision_model": "it takes patches with their sizes instead of images",
     "depth_pro": "it takes an image in pieces",

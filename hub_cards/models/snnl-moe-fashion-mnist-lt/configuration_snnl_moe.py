@@ -7,12 +7,13 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .backbone_config import resolve_backbone
 from .backbone_features import backbone_feature_size
+from .configuration_tailmoe import TailMoEConfig
 from .label_prior import check_label_prior
 from .validation import check_at_least, check_class_counts, check_stages, reject_misspelt
 
 
 @strict
-class SNNLMoEConfig(PreTrainedConfig):
+class SNNLMoEConfig(TailMoEConfig):
     r"""Configuration of [`SNNLMoEForImageClassification`].
 
     Args:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
@@ -40,12 +41,14 @@ class SNNLMoEImageClassifierOutput(ModelOutput):
     hidden_states: tuple[Tensor, ...] | None = None
 
 
-def extractor_stage(in_channels: int, out_channels: int, depth: int) -> nn.Sequential:
+class ExtractorStage(GradientCheckpointingLayer, nn.Sequential):
     """`depth` convolutions with batch normalisation and ReLU, then a maximum over 2x2 pixels."""
-    layers: list[nn.Module] = []
-    for index in range(depth):
-        layers += [conv_norm(in_channels if index == 0 else out_channels, out_channels), nn.ReLU()]
-    return nn.Sequential(*layers, nn.MaxPool2d(2))
+
+    def __init__(self, in_channels: int, out_channels: int, depth: int):
+        layers: list[nn.Module] = []
+        for index in range(depth):
+            layers += [conv_norm(in_channels if index == 0 else out_channels, out_channels), nn.ReLU()]
+        super().__init__(*layers, nn.MaxPool2d(2))
 
 
 class SNNLMoEPreTrainedModel(TailMoEPreTrainedModel):
@@ -72,7 +75,7 @@ class SNNLMoEForImageClassification(SNNLMoEPreTrainedModel):
             self.backbone = None
             widths = [config.num_channels, *config.hidden_sizes]
             self.extractor = nn.ModuleList(
-                extractor_stage(widths[i], widths[i + 1], depth) for i, depth in enumerate(config.depths)
+                ExtractorStage(widths[i], widths[i + 1], depth) for i, depth in enumerate(config.depths)
             )
         self.gate = nn.Linear(config.feature_size, config.num_experts)
         self.expert_hidden = ExpertLinear(config.num_experts, config.feature_size, config.expert_hidden_size)
