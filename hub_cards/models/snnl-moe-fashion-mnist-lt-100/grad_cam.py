@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 def grad_cam(model: PreTrainedModel, pixel_values: Tensor) -> tuple[Tensor, ModelOutput]:
     """See `TailMoEPreTrainedModel.grad_cam`."""
     with _maps_of(model) as maps:
-        outputs = model(pixel_values=pixel_values, return_dict=True)
+        outputs = model(pixel_values=pixel_values)
         expert_logits = model.differentiable_expert_logits(outputs)
         answers = outputs.expert_logits.argmax(dim=-1, keepdim=True)
         best = expert_logits.gather(-1, answers)[..., 0]  # (B, M)
