@@ -11,7 +11,13 @@ from tailmoe.modeling import ICLMoEForImageClassification, SNNLMoEForImageClassi
 from tailmoe.training import cli
 from tailmoe.training.data import load_long_tailed
 from tailmoe.training.errors import BadInputError
-from tailmoe.training.trainer.fine_tuning import add_lora, backbone_processor, merge_lora
+from tailmoe.training.trainer.fine_tuning import (
+    add_lora,
+    backbone_processor,
+    load_features,
+    merge_lora,
+    published_network,
+)
 
 COLOURS = [0.4, 0.5, 0.6]
 SHARED = "backbone.model.encoder.stages.0."
@@ -144,7 +150,7 @@ def test_a_backbone_without_an_image_processor_gets_imagenets_colours(tmp_path, 
     [
         ("model.backbone=nowhere/to-be-found", "`model` of the recipe: nowhere/to-be-found is not a local folder"),
         ("training.lora_rank=-1", "`lora_rank` must be at least 0, got -1"),
-        ("training.gradient_checkpointing=true", "`gradient_checkpointing` is for models on a backbone"),
+        ("training.gradient_checkpointing=true", "`gradient_checkpointing` is not offered by transformers' convnext"),
         (
             "model.expert_depth=4",
             "`expert_depth` must be below 4, the stages or blocks of a convnextv2 backbone, got 4",
@@ -169,3 +175,20 @@ def test_a_network_without_layers_for_lora_is_refused(monkeypatch):
     monkeypatch.setattr(model, "is_shared", lambda name: False)
     with pytest.raises(BadInputError, match="`lora_rank` 2: the shared part has no layer that LoRA can change"):
         add_lora(model, 2)
+
+
+def test_a_model_of_ours_gives_its_features_and_of_its_experts_the_first(icl, tmp_path):
+    model, _ = icl
+    model.save_pretrained(tmp_path)
+    fields = published_network(str(tmp_path), "icl_moe")
+    assert "class_counts" not in fields
+    one = ICLMoEForImageClassification(type(model.config)(**fields | {"num_experts": 1}, num_labels=3))
+    load_features(one, str(tmp_path))
+    weights = model.state_dict()
+    features = [name for name in one.state_dict() if "classifier" not in name]
+    assert all(torch.equal(one.state_dict()[name], weights[name]) for name in features)
+    four = ICLMoEForImageClassification(type(model.config)(**fields | {"num_experts": 4}, num_labels=3))
+    with pytest.raises(ValueError, match=r"has no weight `experts\.2"):
+        load_features(four, str(tmp_path))
+    with pytest.raises(ValueError, match="is of type icl_moe: make `model_type` icl_moe, got snnl_moe"):
+        published_network(str(tmp_path), "snnl_moe")
