@@ -52,6 +52,7 @@ def test_a_run_is_a_folder_with_weights_results_card_and_figures(run):
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     code = {
         "configuration_icl_moe.py",
+        "configuration_tailmoe.py",
         "modeling_icl_moe.py",
         "backbone.py",
         "early_exit.py",

@@ -85,7 +85,7 @@ def test_samplers_of_ours_leave_one_out_too():
 
 def test_the_sampler_shows_all_images_where_none_is_left_out(make_trainer, icl, images):
     trainer = make_trainer(icl[0], train=images, per_device_train_batch_size=8, dataloader_drop_last=True)
-    assert sorted(make_sampler(trainer.train_dataset, trainer.args)) == list(range(33))
+    assert sorted(make_sampler(trainer.train_dataset, trainer.train_dataset.labels, trainer.args)) == list(range(33))
 
 
 def test_batches_of_one_image_are_refused_by_a_network_that_cannot_learn_from_them(make_trainer, narrowing, images):
